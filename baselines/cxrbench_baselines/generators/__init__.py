@@ -1,0 +1,1 @@
+"""Reference generators: one model per file."""

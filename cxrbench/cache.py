@@ -1,0 +1,98 @@
+"""Content-addressed artifacts: atomic, checksummed, disposable.
+
+An artifact is a folder of files whose ``manifest.json``, with the sha256 of each, is written last; a
+folder without a manifest is the remains of a killed run and is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from cxrbench.errors import UsageError
+from cxrbench.hashing import file_sha256
+
+MANIFEST = "manifest.json"
+
+
+def default_cache_root() -> Path:
+    """``$CXRBENCH_CACHE``, else the platform's cache folder."""
+    named = os.environ.get("CXRBENCH_CACHE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("cxrbench"))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: after a crash it holds either the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Cache:
+    """Artifacts under one root folder. Deleting the folder costs time, never results."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._verified: set[Path] = set()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n")
+        except OSError as error:
+            raise UsageError(f"cache folder {root} cannot be written ({error.strerror}); set $CXRBENCH_CACHE") from None
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the artifact of ``key`` lies, whether or not it exists."""
+        return self.root / stage / key[:2] / key
+
+    def has(self, stage: str, key: str) -> bool:
+        """Is a complete artifact there? (Its checksums are verified when it is opened.)"""
+        return (self.folder(stage, key) / MANIFEST).is_file()
+
+    def get(self, stage: str, key: str, build: Callable[[Path], None]) -> Path:
+        """The folder of an artifact; ``build(folder)`` fills it where it is missing or damaged."""
+        folder = self.folder(stage, key)
+        if folder in self._verified:
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{key}.lock")):
+            if not self._intact(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                build(folder)
+                files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())}
+                for name in files:
+                    _flush(folder / name)
+                write_atomically(folder / MANIFEST, json.dumps(files, indent=1).encode())
+        self._verified.add(folder)
+        return folder
+
+    def drop(self, stage: str, key: str) -> None:
+        """Forget an artifact, so that the next ``get`` makes it anew."""
+        folder = self.folder(stage, key)
+        shutil.rmtree(folder, ignore_errors=True)
+        self._verified.discard(folder)
+
+    def _intact(self, folder: Path) -> bool:
+        try:
+            files = json.loads((folder / MANIFEST).read_text())
+            return all(file_sha256(folder / name) == digest for name, digest in files.items())
+        except (OSError, ValueError):  # missing, torn or unreadable: all mean "make it again"
+            return False
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,220 @@
+"""The contracts between the harness and its plug-ins.
+
+Images at every boundary are uint8, NCHW, on the CPU, one channel. Conversions to other ranges, types and
+devices are the plug-in's own affair. Plug-ins are dataclasses whose fields are their hyper-parameters and
+whose ``__init__`` does no work, so that they can be listed, hashed and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Features = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A labelled set of films.
+
+    Attributes:
+        pixels: uint8 ``[N, 1, H, W]``.
+        labels: int64 ``[N]``, indices into ``classes``.
+        classes: the class names; a subset keeps them all.
+        groups: str ``[N]`` (patient or duplicate cluster), or None where it has no meaning.
+    """
+
+    pixels: Pixels
+    labels: Labels
+    classes: tuple[str, ...]
+    groups: NDArray[np.str_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 1:
+            raise ValueError(f"pixels must be uint8 [N, 1, H, W], got {self.pixels.dtype} {self.pixels.shape}")
+        if self.labels.dtype != np.int64 or self.labels.shape != self.pixels.shape[:1]:
+            raise ValueError(f"labels must be int64 [{len(self.pixels)}], got {self.labels.shape}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(f"labels must lie in [0, {len(self.classes)})")
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise ValueError(f"groups must be str [{len(self.labels)}], got {self.groups.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.pixels.shape[-1])
+
+    def subset(self, rows: NDArray[np.int64]) -> Images:
+        """The films at ``rows``, in that order (copied)."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Images(np.ascontiguousarray(self.pixels[rows]), self.labels[rows], self.classes, groups)
+
+    def of_class(self, label: int) -> Images:
+        """The films of one class."""
+        return self.subset(np.flatnonzero(self.labels == label))
+
+
+def no_progress(done: int, total: int) -> None:
+    """A progress callback that shows nothing."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a plug-in may know of the run it is part of.
+
+    Attributes:
+        seed: of every random choice the plug-in makes.
+        device: ``cpu`` or ``cuda`` (anything torch accepts).
+        budget: optimizer steps (for a GAN: generator steps); never epochs.
+        workdir: a folder the plug-in may write to; it may vanish after the call.
+        progress: called as ``progress(done, total)``; cheap to call often.
+    """
+
+    seed: int
+    device: str
+    budget: int
+    workdir: Path
+    progress: Callable[[int, int], None] = no_progress
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Learns a training set and returns new films of a wanted class.
+
+    It is handed the train split and nothing else, so it cannot see test data.
+    """
+
+    def fit(self, train: Images, ctx: RunContext) -> Self: ...
+
+    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
+        """Return uint8 ``[M, 1, H, W]`` whose row i shows class ``labels[i]``."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write everything ``load`` needs into the folder ``path``."""
+        ...
+
+    def load(self, path: Path) -> Self: ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Learns to tell the classes apart; ``val`` holds real films only and chooses the checkpoint."""
+
+    def fit(self, train: Images, val: Images, ctx: RunContext) -> Self: ...
+
+    def predict_proba(self, pixels: Pixels, ctx: RunContext) -> Probabilities:
+        """Return float32 ``[N, classes]`` whose rows sum to one."""
+        ...
+
+
+@runtime_checkable
+class Steppable(Protocol):
+    """Optional: a plug-in whose train step can be timed."""
+
+    def setup(self, train: Images, ctx: RunContext) -> None: ...
+
+    def training_step(self, step: int) -> Mapping[str, Any]:
+        """Do optimizer step number ``step`` and return its losses (device scalars; not synchronised)."""
+        ...
+
+    def images_per_step(self) -> int:
+        """Images one step trains on (its batch size)."""
+        ...
+
+    def steps_per_cycle(self) -> int:
+        """Steps after which the work repeats: 10 where the discriminator moves at every tenth step."""
+        ...
+
+
+class FeatureExtractor(Protocol):
+    """Maps films to vectors in which distances mean something.
+
+    ``label`` is how its distances are printed: only torch-fidelity's InceptionV3 may say ``FID``.
+    """
+
+    name: str
+    dim: int
+    fd_label: str
+    kd_label: str
+
+    def weights_sha256(self) -> str:
+        """The sha256 of the weights in use.
+
+        Raises:
+            WeightsUnavailable: they are neither here nor can they be had.
+        """
+        ...
+
+    def extract(self, pixels: Pixels, device: str, progress: Callable[[int, int], None]) -> Features:
+        """uint8 ``[N, 1, H, W]`` to float32 ``[N, dim]``."""
+        ...
+
+
+class WeightsUnavailable(Exception):
+    """Weights of an extractor cannot be had; the message says how to get them."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film of a data set, before it is decoded.
+
+    Attributes:
+        file: its name within the data set.
+        label: index into the data set's classes.
+        digest: sha256 of its content (of its recipe, for a film that is drawn).
+        patient_id: the patient, or None where the origin does not say.
+        source: the hospital or collection, or None.
+    """
+
+    file: str
+    label: int
+    digest: str
+    patient_id: str | None = None
+    source: str | None = None
+
+
+class Dataset(Protocol):
+    """Lists films and decodes one at a time; the harness does the rest."""
+
+    redistributable: bool  # may pictures of its films be published with the results?
+
+    def classes(self) -> Sequence[str]: ...
+
+    def films(self) -> list[Film]: ...
+
+    def read(self, film: Film, size: int) -> NDArray[np.uint8]:
+        """Decode one film to uint8 ``[size, size]``.
+
+        Raises:
+            UnreadableFilm: the file is no film; the message is the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class Preflight(Protocol):
+    """Optional: a plug-in that can say before the run whether it will be able to work."""
+
+    def preflight(self, size: int) -> Mapping[str, str]:
+        """Check what ``fit`` will need for films of ``size`` pixels.
+
+        Returns:
+            The sha256 of every file it will read (e.g. weights), which becomes part of the trial's key.
+
+        Raises:
+            UsageError: it cannot work; the message says how to mend that.
+        """
+        ...

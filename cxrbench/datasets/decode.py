@@ -1,0 +1,67 @@
+"""One image file to one grey square, or a reason why not."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from cxrbench.errors import UnreadableFilm
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_PIXELS = 120_000_000  # a 35 x 43 cm film at 0.1 mm is 15 million; far beyond it lies a bomb
+
+
+def decode_film(path: Path, size: int) -> NDArray[np.uint8]:
+    """Decode one file to uint8 ``[size, size]``, dark = low values as stored.
+
+    Colour is reduced by ITU-R 601 luma, transparency is composed onto black, and 16-bit values are scaled
+    by the smallest of 8, 10, 12, 14 or 16 bits that holds their maximum (X-ray detectors store 12 bits in
+    16-bit files). The aspect ratio is not kept: films are resized to a square, as the published studies do.
+
+    Raises:
+        UnreadableFilm: empty, truncated, no image, several frames, blank, or larger than ``MAX_PIXELS``.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableFilm("empty file (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides below
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UnreadableFilm(f"{image.width}x{image.height} pixels are too many for a film")
+                if getattr(image, "n_frames", 1) > 1:
+                    raise UnreadableFilm(f"holds {image.n_frames} frames, expected one")  # type: ignore[attr-defined]
+                grey = _to_grey(image)
+    except UnidentifiedImageError:
+        raise UnreadableFilm("not an image, or of an unknown format") from None
+    except Image.DecompressionBombError:
+        raise UnreadableFilm("far too many pixels for a film") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+        raise UnreadableFilm(f"damaged: {error}") from None
+    low, high = grey.getextrema()
+    if low == high:
+        raise UnreadableFilm("blank: every pixel has the same value")
+    small = grey.resize((size, size), Image.Resampling.BICUBIC)
+    return np.clip(np.rint(np.asarray(small, dtype=np.float32)), 0, 255).astype(np.uint8)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Mode ``L``, or ``F`` scaled to 0..255 for deep images."""
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        values = np.asarray(image, dtype=np.float32)
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise UnreadableFilm("has negative or non-finite grey values")
+        peak = float(values.max())
+        top = next((2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if peak <= 2.0**bits - 1), peak)
+        return Image.fromarray(values * (255.0 / top))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, rgba).convert("L")
+    if image.mode in ("L", "1", "P", "RGB"):
+        return image.convert("L")
+    raise UnreadableFilm(f"colour mode {image.mode} is not one films are stored in")

@@ -1,0 +1,85 @@
+"""Run one trial in this process and turn whatever happens into a record."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cxrbench.contracts import Scores
+from cxrbench.errors import CxrbenchError, Diverged
+from cxrbench.records import Record, Status, Trial
+from cxrbench.store import Arrays
+
+TRACE_FRAMES = 4  # enough to find the line, short enough for a record
+
+
+@dataclass
+class Measurement:
+    """What a trial found.
+
+    Attributes:
+        arrays: kept with the record (predictions).
+        pictures: films for the sample grids.
+    """
+
+    classes: tuple[str, ...]
+    scores: Scores = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    arrays: Arrays = field(default_factory=dict)
+    pictures: Arrays = field(default_factory=dict)
+
+
+def execute(
+    trial: Trial, measure: Callable[[], Measurement], provenance: dict[str, Any]
+) -> tuple[Record, Measurement | None]:
+    """Measure one trial.
+
+    Returns:
+        Its record, and the measurement where there is one. A KeyboardInterrupt becomes a record of status
+        ``interrupted``; the caller decides whether to go on.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    found: Measurement | None = None
+    error: str | None = None
+    notes: list[str] = []
+    try:
+        found = measure()
+        status = Status.OK
+    except KeyboardInterrupt:
+        status, error = Status.INTERRUPTED, "interrupted"
+    except Diverged as reason:
+        status, error = Status.DIVERGED, str(reason)
+    except CxrbenchError as reason:
+        status, error = Status.FAILED, str(reason)
+    except Exception as reason:  # noqa: BLE001 - a plug-in may raise anything; the other trials go on
+        status = Status.OOM if _is_out_of_memory(reason) else Status.FAILED
+        error = f"{type(reason).__name__}: {reason}"
+        notes = traceback.format_exception(reason, limit=-TRACE_FRAMES)
+    record = Record(
+        key=trial.key,
+        trial=trial,
+        status=status,
+        error=error,
+        classes=found.classes if found else (),
+        scores=found.scores if found else {},
+        counts=found.counts if found else {},
+        notes=found.notes if found else notes,
+        provenance={
+            **provenance,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+        },
+    )
+    return record, found
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # torch.OutOfMemoryError (CUDA) and the CPU allocator's RuntimeError, without importing torch for it.
+    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)

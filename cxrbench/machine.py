@@ -1,0 +1,74 @@
+"""What a measurement ran on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from cxrbench.errors import UsageError
+
+RECORDED_PACKAGES = ("cxrbench", "torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn")
+
+
+def choose_device(name: str) -> str:
+    """``auto``, ``cpu`` or ``cuda`` to what torch will be given.
+
+    Raises:
+        UsageError: an unknown name, or CUDA where there is none.
+    """
+    known = ("auto", "cpu", "cuda")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UsageError(
+            f"unknown device {name!r}; " + (f"did you mean {near[0]}?" if near else "use auto, cpu or cuda")
+        )
+    if name == "cpu":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return "cpu"
+
+
+def device_name(device: str) -> str:
+    """The device as a person would name it."""
+    if device == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name())
+    cores = usable_cores()
+    return f"{_cpu_model() or platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Facts that go into every record's provenance."""
+    import torch
+
+    return {
+        "device": device_name(device),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    except OSError:  # not Linux
+        return ""

@@ -1,0 +1,1 @@
+"""The report: pure functions of the store, made anew every time."""

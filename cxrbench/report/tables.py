@@ -1,0 +1,204 @@
+"""Records -> tables. A section holds the records that may be compared: same data, same spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cxrbench.records import PluginRef, Record, Status, Trial
+
+REAL_ONLY = "real only"
+HEADLINE = ("auroc_macro", "f1_macro", "balanced_accuracy", "accuracy")
+FD_LABELS = {"lite0": ("FD-lite0", "KID-lite0"), "inception": ("FID", "KID")}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Comparable records.
+
+    Attributes:
+        records: those that ended ``ok``, the newest of each plug-in's versions.
+        failures: the trials that did not end ``ok``.
+        superseded: records of older versions of a plug-in, kept but not shown.
+    """
+
+    data: str
+    tier: str
+    data_hash: str
+    spec_hash: str
+    records: list[Record]
+    failures: list[Record]
+    superseded: int
+
+    @property
+    def slug(self) -> str:
+        """A folder name that tells sections apart."""
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in self.data)
+        return f"{safe}-{self.tier}-{self.data_hash[:6]}{self.spec_hash[:6]}"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return next((record.classes for record in self.records if record.classes), ())
+
+    def of(self, kind: str) -> list[Record]:
+        """The records of one kind of trial."""
+        return [record for record in self.records if record.trial.kind == kind]
+
+
+def sections(records: Iterable[Record]) -> list[Section]:
+    """Sort records into comparable sections, by data set and tier."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.trial.setting.data_hash, record.trial.setting.spec_hash), []).append(record)
+    found = []
+    for (data_hash, spec_hash), group in groups.items():
+        current = _newest_versions(group)
+        found.append(
+            Section(
+                group[0].trial.setting.data,
+                group[0].trial.setting.tier,
+                data_hash,
+                spec_hash,
+                [record for record in current if record.status is Status.OK],
+                [record for record in current if record.status is not Status.OK],
+                len(group) - len(current),
+            )
+        )
+    return sorted(found, key=lambda s: (s.data, s.tier, s.spec_hash))
+
+
+def utility_table(section: Section) -> pd.DataFrame:
+    """One row per trained classifier, with every score."""
+    rows = [
+        {
+            "classifier": _name(record.trial.classifier),
+            "generator": _generator(record.trial),
+            "ratio": record.trial.ratio,
+            "seed": record.trial.classifier_seed,
+            **record.scores,
+            **record.counts,
+            "seconds": record.provenance.get("seconds"),
+            "key": record.key,
+        }
+        for record in section.of("utility")
+    ]
+    return pd.DataFrame(rows)
+
+
+def leaderboard(section: Section) -> pd.DataFrame:
+    """Arms ranked by mean macro AUROC; the gain is paired with the real-only run of the same seed."""
+    table = utility_table(section)
+    if table.empty:
+        return table
+    base = table[table["generator"] == REAL_ONLY].set_index(["classifier", "seed"])["auroc_macro"]
+    pairs = pd.MultiIndex.from_frame(table[["classifier", "seed"]])
+    table["gain"] = table["auroc_macro"].to_numpy() - base.reindex(pairs).to_numpy()
+    by_arm = table.groupby(["classifier", "generator", "ratio"], sort=False)
+    ranked = by_arm.agg(
+        seeds=("seed", "nunique"),
+        **{f"{name}_mean": (name, "mean") for name in (*HEADLINE, "gain")},
+        **{f"{name}_sd": (name, "std") for name in (*HEADLINE, "gain")},
+        train_synthetic=("train_synthetic", "first"),
+        train_real=("train_real", "first"),
+        test=("test", "first"),
+    ).reset_index()
+    ranked.loc[ranked["generator"] == REAL_ONLY, ["gain_mean", "gain_sd"]] = float("nan")
+    ranked = ranked.sort_values("auroc_macro_mean", ascending=False, kind="stable").reset_index(drop=True)
+    ranked.insert(0, "rank", ranked["auroc_macro_mean"].rank(ascending=False, method="min").astype(int))
+    return ranked
+
+
+def per_class_table(section: Section) -> pd.DataFrame:
+    """Mean precision, recall, F1 and AUROC of each class in every arm."""
+    table = utility_table(section)
+    if table.empty:
+        return table
+    rows = []
+    for arm, group in table.groupby(["classifier", "generator", "ratio"], sort=False):
+        for name in section.classes:
+            values = {m: group[f"{m}/{name}"].mean() for m in ("precision", "recall", "f1", "auroc")}
+            rows.append({**dict(zip(("classifier", "generator", "ratio"), arm, strict=True)), "class": name, **values})
+    return pd.DataFrame(rows)
+
+
+def fidelity_table(section: Section) -> pd.DataFrame:
+    """Distances to the training films, mean and spread over generator seeds, per class and overall."""
+    rows = []
+    for record in section.of("fidelity"):
+        for key, value in record.scores.items():
+            extractor, who, metric = key.split("/")
+            rows.append(
+                {
+                    "generator": record.trial.generator.name if record.trial.generator else "real held-out",
+                    "extractor": extractor,
+                    "class": who,
+                    "n": record.counts.get(f"n/{who}", sum(record.counts.values())),
+                    "seed": record.trial.generator_seed,
+                    "metric": metric,
+                    "value": value,
+                }
+            )
+    if not rows:
+        return pd.DataFrame()
+    long = pd.DataFrame(rows)
+    by = long.groupby(["extractor", "generator", "class", "n", "metric"], sort=False)["value"]
+    wide = by.agg(["mean", "std"]).unstack("metric")
+    wide.columns = [f"{metric}_{which}" for which, metric in wide.columns]
+    wide["seeds"] = long.groupby(["extractor", "generator", "class", "n"], sort=False)["seed"].nunique()
+    return wide.reset_index().sort_values(["extractor", "class", "fid_mean"], kind="stable")
+
+
+def throughput_table(section: Section) -> pd.DataFrame:
+    """Train-step speed of every plug-in that can be stepped, fastest first."""
+    rows = [
+        {
+            "kind": plugin.kind,
+            "plugin": plugin.name,
+            "device": record.trial.environment,
+            "batch": record.counts.get("images_per_step"),
+            "step_ms": 1000 * record.scores["step_seconds"],
+            "images_per_second": record.scores["images_per_second"],
+            "peak_memory_mb": record.scores["peak_memory_bytes"] / 2**20,
+        }
+        for record in section.of("throughput")
+        if (plugin := record.trial.generator or record.trial.classifier) is not None
+    ]
+    table = pd.DataFrame(rows)
+    return table if table.empty else table.sort_values(["kind", "images_per_second"], ascending=[True, False])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A GitHub table; floats must have been formatted before."""
+
+    def line(cells: Sequence[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    rows = [line(list(table.columns)), line(["---"] * len(table.columns))]
+    return "\n".join(rows + [line(row) for row in table.itertuples(index=False)])
+
+
+def _newest_versions(records: list[Record]) -> list[Record]:
+    """Drop records that rest on a version of a plug-in that a newer record has replaced."""
+    newest: dict[tuple[str, str], tuple[str, str]] = {}
+    for record in records:
+        started = str(record.provenance.get("started", ""))
+        for plugin in _plugins(record.trial):
+            known = newest.get((plugin.kind, plugin.name), ("", ""))
+            newest[plugin.kind, plugin.name] = max(known, (started, plugin.identity))
+    return [
+        record for record in records if all(newest[p.kind, p.name][1] == p.identity for p in _plugins(record.trial))
+    ]
+
+
+def _plugins(trial: Trial) -> list[PluginRef]:
+    return [plugin for plugin in (trial.generator, trial.classifier) if plugin is not None]
+
+
+def _generator(trial: Trial) -> str:
+    return trial.generator.name if trial.generator else REAL_ONLY
+
+
+def _name(plugin: PluginRef | None) -> str:
+    return plugin.name if plugin else ""
