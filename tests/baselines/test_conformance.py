@@ -1,0 +1,71 @@
+"""Every registered plug-in keeps its contract: the public check drives our own suite."""
+
+import numpy as np
+import pytest
+import torch
+
+from cxrbench.checks import ContractBroken, check_classifier, check_generator
+from cxrbench.registry import CLASSIFIERS, GENERATORS
+
+SIZE = 64  # the smallest that every net accepts
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", GENERATORS.names())
+def test_generator_keeps_its_contract(name, device):
+    generator = GENERATORS.create(name)
+    if name == "cgan-seed":
+        generator = GENERATORS.create(name, width=8)
+    check_generator(generator, size=32, device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", CLASSIFIERS.names())
+def test_classifier_keeps_its_contract(name, device):
+    check_classifier(CLASSIFIERS.create(name), size=SIZE, device=device)
+
+
+@pytest.mark.parametrize("size", [32, 48, 50, 75, 300])
+def test_gans_reach_any_size_by_construction(size):
+    from cxrbench_baselines.generators.cgan import CGANDiscriminator, CGANGenerator
+    from cxrbench_baselines.generators.cgan_seed import SeedDiscriminator, SeedGenerator
+    from cxrbench_baselines.generators.dcgan import DCGANDiscriminator, DCGANGenerator
+
+    noise, labels = torch.zeros(2, 10), torch.tensor([0, 1])
+    pairs = [
+        (CGANGenerator(size, 2, 4, 10), CGANDiscriminator(size, 2, 4)),
+        (SeedGenerator(size, 2, 4, 10), SeedDiscriminator(size, 2, 4, 0.5)),
+    ]
+    for generator, discriminator in pairs:
+        films = generator(noise, labels)
+        assert films.shape == (2, 1, size, size)
+        assert discriminator(films, labels).shape == (2,)
+    for stabilised in (True, False):
+        films = DCGANGenerator(size, 4, 10)(noise)
+        assert films.shape == (2, 1, size, size)
+        assert DCGANDiscriminator(size, 4, stabilised)(films).shape == (2,)
+
+
+def broken(**methods):
+    from cxrbench_baselines.generators.classical import Classical
+
+    return type("Broken", (Classical,), methods)()
+
+
+@pytest.mark.parametrize(
+    ("methods", "clause"),
+    [
+        ({"fit": lambda self, train, ctx: None}, "return self"),
+        ({"sample": lambda self, labels, ctx: np.zeros((len(labels), 1, 32, 32), np.float32)}, "uint8"),
+        ({"sample": lambda self, labels, ctx: np.zeros((1, 1, 32, 32), np.uint8)}, "uint8"),
+        ({"sample": lambda self, labels, ctx: np.zeros((len(labels), 1, 32, 32), np.uint8)}, "another seed"),
+        (
+            {"sample": lambda self, labels, ctx: np.random.randint(0, 255, (len(labels), 1, 32, 32), np.uint8)},  # noqa: NPY002
+            "same seed",
+        ),
+    ],
+)
+def test_the_check_names_the_clause_that_is_broken(methods, clause):
+    with pytest.raises(ContractBroken, match=clause):
+        check_generator(broken(**methods))
