@@ -29,7 +29,7 @@ EXIT_INTERRUPTED = 130
 app = typer.Typer(
     help="Does synthetic chest X-ray augmentation help a classifier, by how much, and at what cost?\n\n"
     "Exit codes: 0 ok, 1 some trials failed, 2 usage, 4 bad data, 130 interrupted.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -45,7 +45,7 @@ RatiosOption = Annotated[
     str, typer.Option("--ratios", help="Synthetic films per real training film; 0 (real only) always runs.")
 ]
 TierOption = Annotated[str, typer.Option("--tier", help="smoke, quick, cpu, standard or full.")]
-SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Repetitions; default by tier.", min=1)]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Repetitions; default by tier.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of records, tables and figures.")]
 PretrainedOption = Annotated[
@@ -62,11 +62,14 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """The options of every command."""
+    """The options of every command; without a command, the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -212,6 +215,8 @@ def _request(
     from cxrbench.spec import DEFAULT_SEEDS, spec_of_tier
 
     spec = spec_of_tier(tier)
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"--seeds {seeds}: at least one repetition is needed")
     names = parse_names(classifiers, "classifier")
     if pretrained:
         names = tuple(f"{name}:pretrained={pretrained}" for name in names)
@@ -292,13 +297,26 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+# Typer brings its own copy of click in some versions and uses the installed one in others.
+COMMAND_LINE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+assert COMMAND_LINE_ERROR.__name__ == "ClickException"
+
+
 def main() -> None:
     """Entry point: errors a user can mend become one line and their exit code."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except CxrbenchError as error:
-        typer.echo(f"cxrbench: {' '.join(str(error).split())}", err=True)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("cxrbench: interrupted; finished trials are kept", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        _complain(str(error))
+        code = error.exit_code
+    except COMMAND_LINE_ERROR as error:
+        _complain(f"{error.format_message().rstrip('.')}; see `cxrbench --help`")  # type: ignore[attr-defined]
+        code = UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted; finished trials are kept")
+        code = EXIT_INTERRUPTED
+    raise SystemExit(code or 0)
+
+
+def _complain(text: str) -> None:
+    typer.echo(f"cxrbench: {' '.join(text.split())}", err=True)

@@ -1,0 +1,341 @@
+"""Whole runs at tier smoke: results, resume, faults."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cxrbench.cli import main
+from cxrbench.datasets.phantom import Phantom
+from cxrbench.errors import Diverged
+from cxrbench.registry import GENERATORS
+from cxrbench.store import Store
+from cxrbench_baselines.generators.classical import Classical
+
+SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu"]
+
+
+def cli(*arguments):
+    """Run the command in this process and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cxrbench", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            main()
+        except SystemExit as end:
+            return end.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def run(results, *more, generators="classical", ratios="0,1"):
+    return cli("run", *SMALL, "--results", results, "--generators", generators, "--ratios", ratios, *more)
+
+
+def statuses(results):
+    return {record.trial.describe(): record.status for record in Store(results)}
+
+
+def digests(folder):
+    return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_answers_and_the_same_run_trains_nothing(tmp_path, capsys):
+    results = tmp_path / "results"
+    assert run(results, generators="classical,cgan") == 0
+    page = (results / "LEADERBOARD.md").read_text()
+    for wanted in ("real only", "classical", "cgan", "FD-lite0", "spec hash", "films per second", "test films"):
+        assert wanted in page
+    assert "FID" not in page.replace("Only InceptionV3 distances are FID", "")
+    assert set(statuses(results).values()) == {"ok"}
+    figures = {p.name for p in (results / "figures").rglob("*.png")}
+    assert figures == {"ratio_curves.png", "confusion.png", "samples.png"}
+
+    capsys.readouterr()
+    started = time.monotonic()
+    assert run(results, generators="classical,cgan") == 0
+    assert time.monotonic() - started < 10
+    assert "0 trials run, 0 failed, 9 already done" in capsys.readouterr().out
+
+    assert run(results, generators="classical,cgan", ratios="0,1,2") == 0
+    assert "2 trials run, 0 failed, 9 already done" in capsys.readouterr().out
+
+
+def test_the_report_is_a_pure_function_of_the_records(tmp_path):
+    results = tmp_path / "results"
+    assert run(results) == 0
+    first = digests(results)
+    (results / "LEADERBOARD.md").unlink()
+    assert cli("report", "--results", results) == 0
+    assert digests(results) == first
+
+
+def test_results_are_the_same_from_a_fresh_cache(tmp_path, monkeypatch):
+    scores = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path / name))
+        assert run(tmp_path / f"results-{name}", generators="cgan") == 0
+        scores.append({r.key: r.scores for r in Store(tmp_path / f"results-{name}") if r.trial.kind != "throughput"})
+    assert scores[0] == scores[1]
+
+
+def test_fresh_runs_everything_again(tmp_path, capsys):
+    assert run(tmp_path / "r") == 0
+    capsys.readouterr()
+    assert run(tmp_path / "r", "--fresh") == 0
+    assert "0 already done" in capsys.readouterr().out
+
+
+def test_quiet_prints_nothing(tmp_path, capfd):
+    assert run(tmp_path / "r", "--quiet") == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@dataclass
+class Faulty(Classical):
+    """Raises the way a broken plug-in does."""
+
+    error: str = "RuntimeError"
+
+    def fit(self, train, ctx):
+        raise {"RuntimeError": RuntimeError("boom"), "Diverged": Diverged("loss is nan"), "MemoryError": MemoryError()}[
+            self.error
+        ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("RuntimeError", "failed"), ("Diverged", "diverged"), ("MemoryError", "oom")]
+)
+def test_a_failing_generator_is_recorded_and_the_others_go_on(tmp_path, monkeypatch, error, status):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    results = tmp_path / "r"
+    assert run(results, generators=f"faulty:error={error},classical") == 1
+    found = statuses(results)
+    assert {state for what, state in found.items() if "faulty" in what} == {status}
+    assert {state for what, state in found.items() if "faulty" not in what} == {"ok"}
+    assert "Trials that did not end well" in (results / "LEADERBOARD.md").read_text()
+
+
+def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    assert run(tmp_path / "r", generators="faulty") == 1
+    monkeypatch.setattr(Faulty, "fit", Classical.fit)
+    capsys.readouterr()
+    assert run(tmp_path / "r", generators="faulty") == 0
+    assert "2 trials run, 0 failed, 4 already done" in capsys.readouterr().out
+
+
+def test_fail_fast_stops_at_the_first_failure(tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    assert run(tmp_path / "r", "--fail-fast", generators="faulty,classical") == 1
+    assert not any("classical" in what for what in statuses(tmp_path / "r"))
+
+
+@dataclass
+class Interrupting(Classical):
+    """Stands for a user who presses Ctrl-C during a fit."""
+
+    def fit(self, train, ctx):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_finished_trials_and_writes_the_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
+    assert run(tmp_path / "r", generators="interrupting,classical") == 130
+    found = list(statuses(tmp_path / "r").values())
+    assert found.count("ok") == 3
+    assert found.count("interrupted") == 1
+    assert (tmp_path / "r" / "LEADERBOARD.md").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_a_killed_run_goes_on_from_its_finished_trials(tmp_path, number, code, capsys):
+    results = tmp_path / "results"
+    command = [sys.executable, "-c", "from cxrbench.cli import main; main()", "run", *SMALL]
+    command += ["--results", str(results), "--generators", "cgan,classical", "--seeds", "3"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
+    deadline = time.monotonic() + 60
+    while len(list((results / "records").glob("*.json"))) < 4:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    kept = {r.key: r for r in Store(results) if r.status == "ok"}
+    assert len(kept) >= 4
+
+    assert run(results, "--seeds", "3", generators="cgan,classical", ratios="0,0.5,1") == 0
+    assert f"{len(kept)} already done" in capsys.readouterr().out
+    after = {r.key: r for r in Store(results)}
+    assert all(after[key].provenance == record.provenance for key, record in kept.items())
+
+
+def write_films(root, films=14):
+    from PIL import Image
+
+    phantom = Phantom(patients_per_class=films, max_films=1)
+    for film in phantom.films():
+        folder = root / film.file.split("/")[0] / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(phantom.read(film, 48)).save(folder / f"{film.file.split('/')[1]}.png")
+    return root
+
+
+def test_pictures_of_a_users_films_stay_private_and_quarantine_is_counted(tmp_path):
+    data, results = write_films(tmp_path / "hospital"), tmp_path / "results"
+    (data / "COVID" / "images" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert cli("run", "--data", data, *SMALL[2:], "--generators", "classical", "--results", results) == 0
+    page = (results / "LEADERBOARD.md").read_text()
+    assert "1 files could not be read" in page
+    assert "torn.png" in page
+    assert "samples.png)" not in page
+    assert {p.name for p in (results / "private").rglob("samples.png")} == {"samples.png"}
+    assert not list((results / "records").glob("*.samples.npz"))
+    assert (results / "private" / ".gitignore").read_text() == "*\n"
+
+
+def test_predictions_are_kept_and_reproduce_the_scores(tmp_path):
+    from cxrbench.metrics.classification import score_predictions
+
+    assert run(tmp_path / "r") == 0
+    store = Store(tmp_path / "r")
+    utility = [record for record in store if record.trial.kind == "utility"]
+    assert utility
+    for record in utility:
+        kept = store.arrays(record.key)
+        assert score_predictions(kept["labels"], kept["probabilities"], record.classes) == pytest.approx(record.scores)
+        assert len(kept["groups"]) == record.counts["test"]
+
+
+def test_real_films_run_end_to_end(real_data, tmp_path):
+    results = tmp_path / "results"
+    data = real_data / "external"
+    assert cli("run", "--data", data, *SMALL[2:], "--generators", "classical,dcgan", "--results", results) == 0
+    page = (results / "LEADERBOARD.md").read_text()
+    assert "900 films" in page
+    assert set(statuses(results).values()) == {"ok"}
+
+
+BAD_INPUT = [
+    (["--generators", "cgn"], 2, "did you mean cgan"),
+    (["--generators", "cgan:widht=3"], 2, "no parameter 'widht'"),
+    (["--generators", "cgan:width=big"], 2, "width='big'"),
+    (["--classifiers", "small-cn"], 2, "did you mean small-cnn"),
+    (["--classifiers", "alexnet"], 2, "at least 64 px"),
+    (["--tier", "qick"], 2, "did you mean quick"),
+    (["--ratios", "-1"], 2, "at least 0"),
+    (["--ratios", "nan"], 2, "finite"),
+    (["--ratios", "abc"], 2, "'abc' is no number"),
+    (["--seeds", "0"], 2, "at least one repetition"),
+    (["--seeds", "two"], 2, "valid integer"),
+    (["--sedes", "2"], 2, "No such option"),
+    (["--device", "tpu"], 2, "unknown device"),
+    (["--data", "/nowhere/films"], 2, "does not exist"),
+    (["--data", "phantm"], 2, "did you mean phantom"),
+    (["--data", "phantom:shortcut=2"], 2, "shortcut must lie in"),
+    (["--data", "phantom:patients_per_class=2"], 4, "split needs at least 5"),
+    (["--pretrained", "/nowhere.pth"], 2, "no parameter 'pretrained'"),
+    (["--classifiers", "resnet18", "--pretrained", "/nowhere.pth"], 2, "does not exist"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD_INPUT, ids=[" ".join(b[0]) for b in BAD_INPUT])
+def test_bad_input_ends_in_one_clear_line(tmp_path, capsys, arguments, code, message):
+    base = ["--tier", "smoke", "--device", "cpu", "--generators", "classical", "--data", "phantom:patients_per_class=8"]
+    assert cli("run", "--results", tmp_path / "r", *base, *arguments) == code
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert "Traceback" not in complaint
+    assert len(complaint.strip().splitlines()) == 1
+    assert not list((tmp_path / "r").rglob("records/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "message"),
+    [
+        (lambda root: [p.unlink() for p in (root / "Normal" / "images").iterdir()], 4, "class 'Normal'"),
+        (lambda root: [(root / n / "images").rename(root / n / "x") for n in ("Normal", "COVID")], 4, "two classes"),
+        (lambda root: (root / "metadata.csv").write_bytes(b"file\n\xff\xfe"), 4, "not UTF-8"),
+    ],
+)
+def test_data_that_cannot_be_benchmarked_end_with_exit_4(tmp_path, capsys, spoil, code, message):
+    data = write_films(tmp_path / "d")
+    spoil(data)
+    assert cli("run", "--data", data, *SMALL[2:], "--results", tmp_path / "r") == code
+    assert message in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_a_usage_error(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert run(tmp_path / "file" / "results") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_list_shows_a_broken_plugin_as_a_row_not_a_crash(monkeypatch, capsys):
+    from importlib.metadata import EntryPoint
+
+    import cxrbench.registry
+
+    real = cxrbench.registry.entry_points
+    broken = EntryPoint("broken-gan", "no_such_module:GAN", "cxrbench.generators")
+    monkeypatch.setattr(
+        cxrbench.registry,
+        "entry_points",
+        lambda group: [*real(group=group), *([broken] if group == "cxrbench.generators" else [])],
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli("list") == 0
+    shown = capsys.readouterr().out
+    assert "broken-gan" in shown
+    assert "cannot be imported" in shown
+    assert "cgan-seed" in shown
+
+
+def test_info_explains_a_plugin_and_suggests_near_names(capsys):
+    assert cli("info", "dcgan") == 0
+    shown = capsys.readouterr().out
+    assert "Radford" in shown
+    assert "latent = 100" in shown
+    assert cli("info", "dcgn") == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_plan_shows_what_is_done_and_runs_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    arguments = ["plan", *SMALL, "--generators", "classical", "--results", tmp_path / "r"]
+    assert cli(*arguments) == 0
+    assert "7 trials, 0 done, 7 to run" in capsys.readouterr().out
+    assert not list((tmp_path / "r").rglob("*.json"))
+
+
+def test_a_third_party_package_is_found_and_run(tmp_path):
+    """Install the example package, which only declares entry points, and use it."""
+    target = tmp_path / "site"
+    example = Path(__file__).parent / "example_plugin"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(target), str(example)], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(target), "COLUMNS": "200"}
+
+    def command(*arguments):
+        code = "from cxrbench.cli import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True
+        )
+
+    listed = command("list").stdout
+    assert "class-mean" in listed
+    assert "cxrbench-example-plugin" in listed
+    results = tmp_path / "results"
+    done = command("run", *SMALL, "--results", results, "--generators", "class-mean", "--classifiers", "nearest-mean")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(p.read_text()) for p in (results / "records").glob("*.json")]
+    assert {r["status"] for r in records} == {"ok"}
+    assert "class-mean" in (results / "LEADERBOARD.md").read_text()
