@@ -59,7 +59,7 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.total = self.done = self.work = 0.0
+        self.total = self.done = self.work = self.share = 0.0
         self.what = ""
         self.started = self.last = time.monotonic()
 
@@ -74,7 +74,8 @@ class Lines:
         if now - self.last < LINE_EVERY:
             return
         self.last = now
-        share = (self.done + self.work * done / max(total, 1)) / max(self.total, 1e-9)
+        # A trial has several phases that each count from zero: what is shown never goes back.
+        self.share = share = max(self.share, (self.done + self.work * done / max(total, 1)) / max(self.total, 1e-9))
         elapsed = now - self.started
         left = f", about {elapsed / share - elapsed:.0f} s left" if share > 0.02 else ""
         self.say(f"{share:4.0%}  {self.what} ({done}/{total}), {elapsed:.0f} s{left}")
@@ -106,7 +107,7 @@ class Bars:
             transient=True,
         )
         self.task = self.progress.add_task("starting", total=None)
-        self.done = self.work = 0.0
+        self.done = self.work = self.shown = 0.0
 
     def start(self, work: float) -> None:
         self.progress.update(self.task, total=work)
@@ -117,7 +118,8 @@ class Bars:
         self.progress.update(self.task, description=what)
 
     def step(self, done: int, total: int) -> None:
-        self.progress.update(self.task, completed=self.done + self.work * done / max(total, 1))
+        self.shown = max(self.shown, self.done + self.work * done / max(total, 1))  # phases count from zero
+        self.progress.update(self.task, completed=self.shown)
 
     def end(self, record: Record | None) -> None:
         self.done += self.work

@@ -63,7 +63,7 @@ TIERS: dict[str, BenchSpec] = {
             warmup_steps=1,
             extractors=("lite0",),
         ),
-        BenchSpec(tier="quick", image_size=32, generator_steps=1600, classifier_steps=150, fidelity_images=64),
+        BenchSpec(tier="quick", image_size=32, generator_steps=1500, classifier_steps=300, fidelity_images=64),
         BenchSpec(tier="cpu", image_size=64, generator_steps=8000, classifier_steps=1500, fidelity_images=400),
         BenchSpec(
             tier="standard",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -72,6 +73,7 @@ class FilmBatches:
         self.labels = torch.from_numpy(films.labels).to(device)
         self.batch, self.seed = batch, seed
         share = np.bincount(films.labels, minlength=len(films.classes))[films.labels]
+        self._shuffled: tuple[int, NDArray[np.int64]] | None = None
         self._weights = (1.0 / share) / (1.0 / share).sum() if balanced else None
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
@@ -87,12 +89,18 @@ class FilmBatches:
             places = np.arange(step * self.batch, (step + 1) * self.batch)
             rows = np.concatenate(
                 [
-                    np.random.default_rng([self.seed, epoch]).permutation(n)[places[places // n == epoch] % n]
+                    self._permutation(epoch)[places[places // n == epoch] % n]
                     for epoch in range(int(places[0]) // n, int(places[-1]) // n + 1)
                 ]
             )
         index = torch.from_numpy(rows).to(self.pixels.device)
         return to_signed(self.pixels[index]), self.labels[index]
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+            self._shuffled = (epoch, order)
+        return self._shuffled[1]
 
 
 def to_signed(pixels: Tensor) -> Tensor:

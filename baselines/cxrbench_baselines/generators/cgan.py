@@ -11,17 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from cxrbench.contracts import Images, Labels, Pixels, RunContext
+from cxrbench.contracts import Images, RunContext
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines import training
+from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
 
 
@@ -41,7 +40,7 @@ class _State:
 
 @GENERATORS.register("cgan")
 @dataclass
-class CGAN:
+class CGAN(NetGenerator):
     """Args:
     width: channels of the layer at full resolution; doubled at every halving, at most 4 times.
     latent: dimensions of the noise.
@@ -62,13 +61,11 @@ class CGAN:
     decay: float = 0.995
 
     _state: _State | None = field(default=None, init=False, repr=False, compare=False)
-    _sampler: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
-    _facts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         training.seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
-        generator = training.on_device(self._generator(), ctx.device)
+        generator = training.on_device(self.build_generator(), ctx.device)
         discriminator = training.on_device(CGANDiscriminator(**self._facts, width=self.width), ctx.device)
         average = training.averaged(generator, self.decay)
         self._sampler = average.module
@@ -83,11 +80,6 @@ class CGAN:
             ctx.seed,
             ctx.device,
         )
-
-    def fit(self, train: Images, ctx: RunContext) -> Self:
-        self.setup(train, ctx)
-        training.run_steps(self.training_step, ctx)
-        return self
 
     def images_per_step(self) -> int:
         return self.batch
@@ -123,21 +115,7 @@ class CGAN:
         state.average.update_parameters(state.generator)
         return {"generator_loss": g_loss.detach(), "discriminator_loss": d_loss.detach()}
 
-    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
-        assert self._sampler is not None, "call fit or load first"
-        net = self._sampler.to(ctx.device).eval()
-        return training.sample_in_batches(net, labels, self.latent, ctx)
-
-    def save(self, path: Path) -> None:
-        assert self._sampler is not None, "call fit or load first"
-        training.save_nets(path, {"generator": self._sampler}, self._facts)
-
-    def load(self, path: Path) -> Self:
-        self._facts = training.load_facts(path)
-        self._sampler = training.load_net(path, "generator", self._generator())
-        return self
-
-    def _generator(self) -> CGANGenerator:
+    def build_generator(self) -> CGANGenerator:
         return CGANGenerator(**self._facts, width=self.width, latent=self.latent)
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cxrbench.contracts import Images, Labels, Pixels, RunContext
+from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines import training
+from cxrbench_baselines.generators.net import NetGenerator
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
@@ -38,7 +38,7 @@ class _State:
 
 @GENERATORS.register("cgan-seed")
 @dataclass
-class SeedCGAN:
+class SeedCGAN(NetGenerator):
     """Args:
     width: base filters (64 in the study).
     latent: dimensions of the noise.
@@ -49,16 +49,15 @@ class SeedCGAN:
     """
 
     width: int = 64
-    latent: int = 100
     batch: int = 4
     rate: float = 2e-4
     beta1: float = 0.5
     discriminator_every: int = 10
     dropout: float = 0.5
 
+    sampling_batch: ClassVar[int] = 16  # films of 300 px through 512 channels: memory
+
     _state: _State | None = field(default=None, init=False, repr=False, compare=False)
-    _sampler: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
-    _facts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def preflight(self, size: int) -> dict[str, str]:
         """Raises UsageError for films too small for the discriminator's stack."""
@@ -70,7 +69,7 @@ class SeedCGAN:
         self.preflight(train.size)
         training.seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
-        generator = self._generator().to(ctx.device)
+        generator = self.build_generator().to(ctx.device)
         discriminator = SeedDiscriminator(**self._facts, width=self.width, dropout=self.dropout).to(ctx.device)
         self._sampler = generator
         self._state = _State(
@@ -82,11 +81,6 @@ class SeedCGAN:
             ctx.seed,
             ctx.device,
         )
-
-    def fit(self, train: Images, ctx: RunContext) -> Self:
-        self.setup(train, ctx)
-        training.run_steps(self.training_step, ctx)
-        return self
 
     def images_per_step(self) -> int:
         return self.batch
@@ -119,21 +113,7 @@ class SeedCGAN:
             state.generator_optimizer.step()
         return losses | {"generator_loss": g_loss.detach()}
 
-    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
-        assert self._sampler is not None, "call fit or load first"
-        net = self._sampler.to(ctx.device).eval()
-        return training.sample_in_batches(net, labels, self.latent, ctx, batch=16)
-
-    def save(self, path: Path) -> None:
-        assert self._sampler is not None, "call fit or load first"
-        training.save_nets(path, {"generator": self._sampler}, self._facts)
-
-    def load(self, path: Path) -> Self:
-        self._facts = training.load_facts(path)
-        self._sampler = training.load_net(path, "generator", self._generator())
-        return self
-
-    def _generator(self) -> SeedGenerator:
+    def build_generator(self) -> SeedGenerator:
         return SeedGenerator(**self._facts, width=self.width, latent=self.latent)
 
     def _noise(self, number: int, films: int) -> Tensor:

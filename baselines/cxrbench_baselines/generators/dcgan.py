@@ -16,19 +16,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from cxrbench.contracts import Images, Labels, Pixels, RunContext
+from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines import training
+from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
 
 
@@ -46,7 +44,7 @@ class _Pair:
 
 @GENERATORS.register("dcgan")
 @dataclass
-class DCGAN:
+class DCGAN(NetGenerator):
     """Args:
     width: channels of the layer at full resolution; doubled at every halving, at most 8 times.
     latent: dimensions of the noise.
@@ -59,7 +57,6 @@ class DCGAN:
     """
 
     width: int = 32
-    latent: int = 100
     batch: int = 32
     generator_rate: float = 1e-3
     discriminator_rate: float = 2e-3
@@ -69,8 +66,6 @@ class DCGAN:
     decay: float = 0.98
 
     _pairs: list[_Pair] = field(default_factory=list, init=False, repr=False, compare=False)
-    _generators: list[nn.Module] = field(default_factory=list, init=False, repr=False, compare=False)
-    _facts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     _seed: int = field(default=0, init=False, repr=False, compare=False)
     _device: str = field(default="cpu", init=False, repr=False, compare=False)
 
@@ -79,13 +74,9 @@ class DCGAN:
         self._seed, self._device = ctx.seed, ctx.device
         self._facts = {"size": train.size, "classes": len(train.classes)}
         self._pairs = [self._pair(train.of_class(label), ctx) for label in range(len(train.classes))]
-        self._generators = [pair.generator if pair.average is None else pair.average.module for pair in self._pairs]
-
-    def fit(self, train: Images, ctx: RunContext) -> Self:
-        """Train every class's pair for an equal part of the budget, in turns."""
-        self.setup(train, ctx)
-        training.run_steps(self.training_step, ctx)
-        return self
+        self._sampler = OnePerClass(
+            [pair.generator if pair.average is None else pair.average.module for pair in self._pairs]
+        )
 
     def images_per_step(self) -> int:
         return self.batch
@@ -120,30 +111,16 @@ class DCGAN:
             pair.average.update_parameters(pair.generator)
         return {"generator_loss": g_loss.detach(), "discriminator_loss": d_loss.detach()}
 
-    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
-        films = np.empty((len(labels), 1, self._facts["size"], self._facts["size"]), np.uint8)
-        for label, generator in enumerate(self._generators):
-            rows = np.flatnonzero(labels == label)
-            if len(rows):
-                net = generator.to(ctx.device).eval()
-                films[rows] = training.sample_in_batches(net, labels[rows], self.latent, ctx)
-        return films
+    def build_generator(self) -> nn.Module:
+        return OnePerClass([self._net(self._facts["size"]) for _ in range(self._facts["classes"])])
 
-    def save(self, path: Path) -> None:
-        training.save_nets(path, {f"class{i}": net for i, net in enumerate(self._generators)}, self._facts)
-
-    def load(self, path: Path) -> Self:
-        self._facts = training.load_facts(path)
-        self._generators = [
-            training.load_net(path, f"class{i}", DCGANGenerator(self._facts["size"], self.width, self.latent))
-            for i in range(self._facts["classes"])
-        ]
-        return self
+    def _net(self, size: int) -> nn.Module:
+        return DCGANGenerator(size, self.width, self.latent)
 
     def _pair(self, films: Images, ctx: RunContext) -> _Pair:
         if len(films) < 2:
             raise UsageError("dcgan needs at least 2 training films in every class: it uses batch norm")
-        generator = training.on_device(DCGANGenerator(films.size, self.width, self.latent), ctx.device)
+        generator = training.on_device(self._net(films.size), ctx.device)
         discriminator = training.on_device(DCGANDiscriminator(films.size, self.width, self.stabilised), ctx.device)
         return _Pair(
             training.FilmBatches(films, min(self.batch, len(films)), ctx.device, ctx.seed),
@@ -155,8 +132,22 @@ class DCGAN:
         )
 
 
+class OnePerClass(nn.Module):
+    """Noise ``[B, latent]`` and labels ``[B]`` to films, each by the net of its class."""
+
+    def __init__(self, nets: list[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        wanted = labels.unique().tolist()
+        films = torch.cat([self.nets[label](noise[labels == label]) for label in wanted])
+        rows = torch.cat([torch.nonzero(labels == label)[:, 0] for label in wanted])
+        return films[rows.argsort()]
+
+
 class DCGANGenerator(nn.Module):
-    """Noise ``[B, latent]`` to films ``[B, 1, size, size]`` in [-1, 1]; labels have no say."""
+    """Noise ``[B, latent]`` to films ``[B, 1, size, size]`` in [-1, 1]."""
 
     def __init__(self, size: int, width: int, latent: int) -> None:
         super().__init__()
@@ -170,7 +161,7 @@ class DCGANGenerator(nn.Module):
         self.decode = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 1, 4, 2, 1), nn.Tanh())
         self.apply(initialise)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, noise: Tensor) -> Tensor:
         maps = self.project(noise).unflatten(1, (-1, self.start, self.start))
         films: Tensor = self.decode(maps.contiguous(memory_format=torch.channels_last))
         return films[:, :, : self.size, : self.size]

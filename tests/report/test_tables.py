@@ -1,0 +1,127 @@
+"""Tables and page from made-up records whose right answer is known."""
+
+import pytest
+
+from cxrbench.records import PluginRef, Record, Setting, Status, Trial
+from cxrbench.report import tables
+from cxrbench.report.page import write_report
+from cxrbench.store import Store
+
+CLASSES = ("COVID", "Normal")
+SETTING = Setting(data="toy", data_hash="d" * 64, split_key="s" * 64, spec_hash="c" * 64, tier="quick", image_size=32)
+CNN = PluginRef(name="small-cnn", kind="classifier", params={}, identity="1" * 64)
+GAN = PluginRef(name="cgan", kind="generator", params={}, identity="2" * 64)
+
+
+def record(trial, scores=None, status=Status.OK, started="2026-01-01T00:00:00", counts=None, error=None):
+    return Record(
+        key=trial.key,
+        trial=trial,
+        status=status,
+        error=error,
+        classes=CLASSES,
+        scores=scores or {},
+        counts=counts or {},
+        provenance={"started": started, "seconds": 1.0, "command": "cxrbench run"},
+    )
+
+
+def utility(auroc, seed, generator=None, ratio=0.0, setting=SETTING, **more):
+    trial = Trial(
+        kind="utility",
+        setting=setting,
+        generator=generator,
+        generator_seed=seed if generator else None,
+        ratio=ratio,
+        classifier=CNN,
+        classifier_seed=seed,
+    )
+    scores = dict.fromkeys(("f1_macro", "balanced_accuracy", "accuracy"), 0.5)
+    for name in CLASSES:
+        scores |= {f"{m}/{name}": 0.5 for m in ("precision", "recall", "f1", "auroc")}
+    counts = {"train_real": 10, "train_synthetic": round(10 * ratio), "test": 4}
+    return record(trial, {"auroc_macro": auroc, **scores}, counts=counts, **more)
+
+
+def one_section(records):
+    (section,) = tables.sections(records)
+    return section
+
+
+def test_arms_are_ranked_by_mean_and_the_gain_is_paired_by_seed():
+    records = [utility(0.70, 0), utility(0.80, 1), utility(0.73, 0, GAN, 1.0), utility(0.81, 1, GAN, 1.0)]
+    board = tables.leaderboard(one_section(records))
+    assert list(board["generator"]) == ["cgan", "real only"]
+    assert board.loc[0, "gain_mean"] == pytest.approx(0.02)
+    assert board.loc[0, "gain_sd"] == pytest.approx(0.0141421, rel=1e-4)
+    assert board.loc[1, "gain_mean"] != board.loc[1, "gain_mean"]
+    assert list(board["seeds"]) == [2, 2]
+
+
+def test_a_seed_without_a_baseline_has_no_gain_but_keeps_its_score():
+    board = tables.leaderboard(one_section([utility(0.70, 0), utility(0.9, 1, GAN, 1.0)]))
+    arm = board[board["generator"] == "cgan"].iloc[0]
+    assert arm["auroc_macro_mean"] == pytest.approx(0.9)
+    assert arm["gain_mean"] != arm["gain_mean"]
+
+
+@pytest.mark.parametrize("field", ["data_hash", "spec_hash"])
+def test_other_data_or_another_spec_is_never_ranked_together(field):
+    other = SETTING.model_copy(update={field: "e" * 64})
+    assert len(tables.sections([utility(0.7, 0), utility(0.7, 0, setting=other)])) == 2
+
+
+def test_only_the_newest_version_of_a_plugin_is_shown():
+    old = GAN.model_copy(update={"identity": "0" * 64})
+    section = one_section(
+        [
+            utility(0.70, 0),
+            utility(0.99, 0, old, 1.0, started="2026-01-01T00:00:00"),
+            utility(0.60, 0, GAN, 1.0, started="2026-02-01T00:00:00"),
+        ]
+    )
+    assert section.superseded == 1
+    board = tables.leaderboard(section)
+    assert list(board["auroc_macro_mean"]) == [0.70, 0.60]
+
+
+def test_fidelity_keeps_the_classes_apart_and_counts_n():
+    trial = Trial(kind="fidelity", setting=SETTING, generator=GAN, generator_seed=0)
+    scores = {f"lite0/{who}/{m}": v for who in ("COVID", "all") for m, v in (("fid", 10.0), ("kid_mean", 0.1))}
+    scores |= {f"lite0/{who}/kid_std": 0.01 for who in ("COVID", "all")}
+    table = tables.fidelity_table(one_section([record(trial, scores, counts={"n/COVID": 5, "n/Normal": 7})]))
+    assert dict(zip(table["class"], table["n"], strict=True)) == {"COVID": 5, "all": 12}
+
+
+def page_of(records, folder):
+    store = Store(folder)
+    store.prepare()
+    for entry in records:
+        store.put(entry, {}, {}, publish=True)
+    return write_report(store).read_text()
+
+
+def test_the_page_does_not_claim_a_gain_within_the_spread(tmp_path):
+    records = [utility(0.70, 0), utility(0.80, 1), utility(0.75, 0, GAN, 1.0), utility(0.77, 1, GAN, 1.0)]
+    assert "no evidence that synthetic films help here" in page_of(records, tmp_path)
+
+
+def test_the_page_says_when_real_films_alone_are_best(tmp_path):
+    records = [utility(0.80, 0), utility(0.70, 0, GAN, 1.0)]
+    assert "No arm beats training on real films only" in page_of(records, tmp_path)
+
+
+def test_failures_are_listed_not_hidden(tmp_path):
+    failed = utility(0.0, 0, GAN, 1.0, status=Status.DIVERGED, error="loss became\nnan")
+    text = page_of([utility(0.8, 0), failed], tmp_path)
+    assert "**diverged**: small-cnn with 1 x cgan, seed 0: loss became nan" in text
+
+
+def test_an_empty_store_says_how_to_begin(tmp_path):
+    assert "No trial has been run yet" in page_of([], tmp_path)
+
+
+def test_cells_with_bars_do_not_break_the_table():
+    import pandas as pd
+
+    assert tables.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[-1] == "| x\\|y |"
