@@ -1,0 +1,349 @@
+"""Layouts on disk, and what ``--data`` makes of a text."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrbench.datasets import files
+from cxrbench.datasets.folder import Folder
+from cxrbench.datasets.phantom import Phantom
+from cxrbench.datasets.radiography import Radiography
+from cxrbench.datasets.resolve import resolve_dataset
+from cxrbench.errors import DataError, UsageError
+from cxrbench.hashing import file_sha256
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files whose bytes were read, in order."""
+    seen = []
+
+    def counted(path):
+        seen.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr("cxrbench.datasets.files.file_sha256", counted)
+    return seen
+
+
+def write_film(path, grey=100):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((6, 6), grey, np.uint8)
+    pixels[0, 0] = 0
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def kaggle(tmp_path):
+    """Two classes in Kaggle's layout: films of 2 and 3, a mask for each."""
+    root = tmp_path / "kaggle"
+    for name, count in (("Normal", 3), ("COVID", 2)):
+        for i in range(count):
+            write_film(root / name / "images" / f"{name}-{i}.png", 10 * len(name) + i)
+            write_film(root / name / "masks" / f"{name}-{i}.png", 255)
+    (root / "README.md.txt").write_text("notes")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One folder per class."""
+    root = tmp_path / "films"
+    for name, count in (("sick", 2), ("healthy", 1)):
+        for i in range(count):
+            write_film(root / name / f"{i}.png", 10 * len(name) + i)
+    return root
+
+
+def with_csv(root, text, encoding="utf-8"):
+    (root / "metadata.csv").write_bytes(text.encode(encoding))
+    return root
+
+
+def test_the_radiography_layout_is_read_class_by_class_without_its_masks(kaggle):
+    dataset = Radiography(str(kaggle))
+    assert dataset.classes() == ("COVID", "Normal")
+    assert [(film.file, film.label) for film in dataset.films()] == [
+        ("COVID/images/COVID-0.png", 0),
+        ("COVID/images/COVID-1.png", 0),
+        ("Normal/images/Normal-0.png", 1),
+        ("Normal/images/Normal-1.png", 1),
+        ("Normal/images/Normal-2.png", 1),
+    ]
+
+
+def test_a_film_is_identified_by_its_bytes_and_can_be_read(kaggle):
+    dataset = Radiography(str(kaggle))
+    film = dataset.films()[3]
+    assert film.digest == file_sha256(kaggle / film.file)
+    pixels = dataset.read(film, 6)
+    assert pixels[0, 0] == 0
+    assert pixels[5, 5] == 61
+
+
+def test_metadata_adds_patients_and_sources_where_it_has_them(kaggle):
+    with_csv(
+        kaggle,
+        "file,label,source,patient_id,view\n"
+        "COVID/images/COVID-1.png,COVID,Hannover, p7 ,PA\n"
+        "Normal/images/Normal-0.png,Normal,,,\n",
+        encoding="utf-8-sig",
+    )
+    films = {film.file: (film.patient_id, film.source) for film in Radiography(str(kaggle)).films()}
+    assert films.pop("COVID/images/COVID-1.png") == ("p7", "Hannover")
+    assert set(films.values()) == {(None, None)}
+
+
+def test_folders_without_images_inside_are_no_classes(kaggle):
+    (kaggle / "scripts").mkdir()
+    assert Radiography(str(kaggle)).classes() == ("COVID", "Normal")
+
+
+def test_one_folder_per_class_is_read(folder):
+    dataset = Folder(str(folder))
+    assert dataset.classes() == ("healthy", "sick")
+    assert [(film.file, film.label) for film in dataset.films()] == [
+        ("healthy/0.png", 0),
+        ("sick/0.png", 1),
+        ("sick/1.png", 1),
+    ]
+
+
+def test_only_image_files_and_visible_folders_count(folder):
+    (folder / "sick" / "notes.txt").write_text("x")
+    (folder / "sick" / "2.PNG").write_bytes((folder / "sick" / "0.png").read_bytes())
+    (folder / ".thumbnails").mkdir()
+    assert Counter(film.label for film in Folder(str(folder)).films()) == {0: 1, 1: 3}
+
+
+@pytest.mark.parametrize("named", ["", "metadata.csv"])
+def test_a_csv_decides_labels_patients_and_sources(folder, named):
+    with_csv(
+        folder,
+        "patient_id,file,label,age\np1,sick/0.png,COVID,40\n,healthy/0.png,Normal,50\np1,sick/1.png,COVID,41\n",
+    )
+    dataset = Folder(str(folder / named))
+    assert dataset.classes() == ("COVID", "Normal")
+    assert [(f.file, f.label, f.patient_id, f.source) for f in dataset.films()] == [
+        ("sick/0.png", 0, "p1", None),
+        ("healthy/0.png", 1, None, None),
+        ("sick/1.png", 0, "p1", None),
+    ]
+    assert dataset.read(dataset.films()[1], 6)[5, 5] == 70
+
+
+BAD_CSV = {
+    "listed twice": (
+        "file,label\nsick/0.png,a\nhealthy/0.png,b\nsick/0.png,b\n",
+        "line 4: sick/0.png is listed a second",
+    ),
+    "files missing": (
+        "file,label\nno.png,a\nnone.png,b\nsick/0.png,b\n",
+        "names 2 files that do not exist, first no.png",
+    ),
+    "no label column": ("file,class\nsick/0.png,a\n", "has no column label"),
+    "no columns at all": ("", "has no column file, label"),
+    "empty label": ("file,label\nsick/0.png,a\nhealthy/0.png,\n", "line 3: file or label is empty"),
+    "short line": ("file,label\nsick/0.png\n", "line 2: file or label is empty"),
+    "empty file name": ("file,label\n ,a\n", "line 2: file or label is empty"),
+    "one class": ("file,label\nsick/0.png,a\nhealthy/0.png,a\n", "only the class 'a'"),
+    "no rows": ("file,label\n", "holds no class"),
+    "outside": ("file,label\n../secret.png,a\nhealthy/0.png,b\n", r"names \.\./secret.png, which lies outside"),
+    "outside, absolute": ("file,label\n{outside},a\nhealthy/0.png,b\n", "which lies outside"),
+    "a folder": ("file,label\nsick,a\nhealthy/0.png,b\n", "names 1 files that do not exist"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_CSV.values(), ids=BAD_CSV)
+def test_a_malformed_csv_is_a_data_error_that_says_where(folder, text, message):
+    write_film(folder.parent / "secret.png")
+    with_csv(folder, text.format(outside=folder.parent / "secret.png"))
+    with pytest.raises(DataError, match=message):
+        Folder(str(folder)).films()
+
+
+def test_a_link_out_of_the_folder_is_not_followed_from_a_csv(folder):
+    write_film(folder.parent / "secret.png")
+    (folder / "link.png").symlink_to(folder.parent / "secret.png")
+    with pytest.raises(DataError, match=r"link\.png, which lies outside"):
+        Folder(str(with_csv(folder, "file,label\nlink.png,a\nhealthy/0.png,b\n"))).films()
+
+
+@pytest.mark.parametrize("layout", [Folder, Radiography])
+def test_a_csv_that_is_not_utf8_is_a_data_error(kaggle, layout):
+    with_csv(kaggle, "file,label\nCOVID/images/COVID-0.png,Köln\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"metadata.csv is not UTF-8 \(byte 37\); save it as UTF-8"):
+        layout(str(kaggle)).films()
+
+
+def test_the_radiography_layout_refuses_a_file_listed_twice(kaggle):
+    with_csv(kaggle, "file,patient_id\nCOVID/images/COVID-0.png,p1\nCOVID/images/COVID-0.png,p2\n")
+    with pytest.raises(DataError, match=r"line 3: COVID/images/COVID-0\.png is listed a second time"):
+        Radiography(str(kaggle)).films()
+
+
+@pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
+def test_an_empty_class_is_a_data_error(tmp_path, layout, inside):
+    write_film(tmp_path / "films" / "full" / inside / "0.png")
+    (tmp_path / "films" / "bare" / inside).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"class 'bare' in .* has no image"):
+        layout(str(tmp_path / "films")).films()
+
+
+@pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
+def test_a_single_class_is_a_data_error(tmp_path, layout, inside):
+    write_film(tmp_path / "films" / "lonely" / inside / "0.png")
+    with pytest.raises(DataError, match="only the class 'lonely'; a classifier needs at least two"):
+        layout(str(tmp_path / "films")).films()
+
+
+@pytest.mark.parametrize("layout", [Folder, Radiography])
+def test_an_empty_folder_is_a_data_error(tmp_path, layout):
+    (tmp_path / "films").mkdir()
+    with pytest.raises(DataError, match="holds no class"):
+        layout(str(tmp_path / "films")).films()
+
+
+@pytest.mark.parametrize("layout", [Folder, Radiography])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere", "does not exist"), ("plain.txt", "is no folder"), (None, "needs a folder: --data")],
+)
+def test_a_path_that_is_no_folder_is_a_usage_error(tmp_path, layout, name, message):
+    (tmp_path / "plain.txt").write_text("x")
+    with pytest.raises(UsageError, match=message):
+        layout(str(tmp_path / name) if name else "").films()
+
+
+@pytest.mark.parametrize("layout", [Folder, Radiography])
+def test_films_from_folders_are_not_redistributable_unless_somebody_says_so(layout):
+    assert layout.redistributable is False
+
+
+def test_a_second_listing_reads_no_file(kaggle, reads):
+    first = Radiography(str(kaggle)).films()
+    assert sorted(reads) == sorted(kaggle.glob("*/images/*.png"))
+    reads.clear()
+    assert Radiography(str(kaggle)).films() == first
+    assert reads == []
+
+
+def test_only_a_changed_file_is_read_again(kaggle, reads):
+    before = Radiography(str(kaggle)).films()
+    reads.clear()
+    changed = kaggle / "Normal" / "images" / "Normal-1.png"
+    write_film(changed, 222)
+    os.utime(changed, ns=(1, 1))
+    after = Radiography(str(kaggle)).films()
+    assert reads == [changed]
+    assert [film.file for one, film in zip(before, after, strict=True) if one != film] == ["Normal/images/Normal-1.png"]
+
+
+def test_added_and_removed_files_are_noticed(kaggle, reads):
+    Radiography(str(kaggle)).films()
+    reads.clear()
+    (kaggle / "Normal" / "images" / "Normal-0.png").unlink()
+    write_film(kaggle / "COVID" / "images" / "COVID-9.png", 9)
+    names = [Path(film.file).stem for film in Radiography(str(kaggle)).films()]
+    assert names == ["COVID-0", "COVID-1", "COVID-9", "Normal-1", "Normal-2"]
+    assert reads == [kaggle / "COVID" / "images" / "COVID-9.png"]
+
+
+@pytest.mark.parametrize("text", ["", '{"COVID'])
+def test_a_torn_digest_index_is_made_again(kaggle, private_cache, reads, text):
+    first = Radiography(str(kaggle)).films()
+    reads.clear()
+    (index,) = (private_cache / "digests").iterdir()
+    index.write_text(text)
+    assert Radiography(str(kaggle)).films() == first
+    assert len(reads) == len(first)
+
+
+def test_two_folders_do_not_share_a_digest_index(kaggle, folder, private_cache):
+    Radiography(str(kaggle)).films()
+    Folder(str(folder)).films()
+    assert len(list((private_cache / "digests").iterdir())) == 2
+
+
+def test_read_metadata_needs_no_label_unless_it_is_asked_for(tmp_path):
+    with_csv(tmp_path, 'file,source\n"a, b.png",Hannover\n')
+    assert files.read_metadata(tmp_path / "metadata.csv") == {"a, b.png": files.Metadata(source="Hannover")}
+
+
+def test_a_data_set_is_resolved_by_name():
+    assert resolve_dataset("phantom") == ("phantom", Phantom())
+
+
+def test_a_data_set_is_resolved_by_name_with_parameters():
+    assert resolve_dataset("phantom:seed=3:patients_per_class=5") == (
+        "phantom:patients_per_class=5:seed=3",
+        Phantom(patients_per_class=5, seed=3),
+    )
+
+
+def test_a_path_resolves_to_its_layout(kaggle, folder):
+    assert resolve_dataset(str(kaggle)) == ("kaggle", Radiography(str(kaggle)))
+    assert resolve_dataset(str(folder)) == ("films", Folder(str(folder)))
+
+
+def test_a_csv_resolves_to_the_folder_layout(kaggle):
+    with_csv(kaggle, "file,label\nCOVID/images/COVID-0.png,b\nCOVID/images/COVID-1.png,a\n")
+    name, dataset = resolve_dataset(str(kaggle / "metadata.csv"))
+    assert name == "metadata.csv"
+    assert isinstance(dataset, Folder)
+    assert dataset.classes() == ("a", "b")
+
+
+def test_a_name_on_disk_goes_before_a_registered_name(tmp_path, folder, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "phantom")
+    assert resolve_dataset("phantom") == ("phantom", Folder("phantom"))
+    assert resolve_dataset("phantom:seed=1")[1] == Phantom(seed=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("phantm", r"unknown data set 'phantm'; did you mean phantom\?"),
+        ("phantm:seed=3", r"did you mean phantom\?"),
+        ("./phantm", "data path phantm does not exist"),
+        ("/no/such/place", "data path /no/such/place does not exist"),
+        ("~/no-such-place", "does not exist"),
+        ("phantom:sed=3", "has no parameter 'sed'"),
+        ("phantom:seed=three", "parameter seed='three'"),
+    ],
+)
+def test_what_cannot_be_resolved_is_a_usage_error(text, message):
+    with pytest.raises(UsageError, match=message):
+        resolve_dataset(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("covid19-radiography", {"COVID": 2500, "Normal": 2500, "Viral Pneumonia": 394}),
+        ("external", {"COVID": 300, "Normal": 300, "Pneumonia": 300}),
+    ],
+)
+def test_the_real_data_sets_are_read_whole(real_data, name, counts):
+    shown, dataset = resolve_dataset(str(real_data / name))
+    films = dataset.films()
+    assert (shown, type(dataset)) == (name, Radiography)
+    assert len(films) == sum(counts.values())
+    assert Counter(dataset.classes()[film.label] for film in films) == counts
+
+
+def test_real_films_can_be_decoded(real_data):
+    dataset = Radiography(str(real_data / "external"))
+    for film in dataset.films()[::100]:
+        assert dataset.read(film, 32).std() > 5
+
+
+def test_the_external_films_know_their_patients_and_sources(real_data):
+    films = Radiography(str(real_data / "external")).films()
+    assert sum(film.patient_id is not None for film in films) > 800
+    assert all(film.source for film in films)
