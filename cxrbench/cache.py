@@ -62,9 +62,13 @@ class Cache:
         return (self.folder(stage, key) / MANIFEST).is_file()
 
     def get(self, stage: str, key: str, build: Callable[[Path], None]) -> Path:
-        """The folder of an artifact; ``build(folder)`` fills it where it is missing or damaged."""
+        """The folder of an artifact; ``build(folder)`` fills it with files where it is missing or damaged.
+
+        Raises:
+            ValueError: ``build`` made a subfolder; an artifact is a flat folder.
+        """
         folder = self.folder(stage, key)
-        if folder in self._verified:
+        if folder in self._verified and (folder / MANIFEST).is_file():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{key}.lock")):
@@ -72,6 +76,8 @@ class Cache:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
                 build(folder)
+                if any(path.is_dir() for path in folder.iterdir()):
+                    raise ValueError(f"an artifact of stage {stage!r} must be files, and no subfolders")
                 files = {p.name: file_sha256(p) for p in sorted(folder.iterdir())}
                 for name in files:
                     _flush(folder / name)
@@ -88,7 +94,9 @@ class Cache:
     def _intact(self, folder: Path) -> bool:
         try:
             files = json.loads((folder / MANIFEST).read_text())
-            return all(file_sha256(folder / name) == digest for name, digest in files.items())
+            return isinstance(files, dict) and all(
+                file_sha256(folder / name) == digest for name, digest in files.items()
+            )
         except (OSError, ValueError):  # missing, torn or unreadable: all mean "make it again"
             return False
 

@@ -66,7 +66,11 @@ def source_hash(module: str) -> str:
             continue
         text = path.read_text(encoding="utf-8")
         sources[name] = hashlib.sha256(text.encode()).hexdigest()
-        waiting += [found for found in _imported_names(text, name) if found.partition(".")[0] == root]
+        waiting += [
+            found
+            for found in _imported_names(text, name, path.name == "__init__.py")
+            if found.partition(".")[0] == root
+        ]
     return canonical_hash(sources)
 
 
@@ -76,15 +80,16 @@ def _source_path(module: str) -> Path | None:
     if file is None:
         try:
             spec = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # `from package.module import name`: the name is no module
+        except (ModuleNotFoundError, ValueError):  # `from package.module import name`: no module; or __main__
             return None
         file = spec.origin if spec else None
     return Path(file) if file and file.endswith(".py") else None
 
 
-def _imported_names(text: str, module: str) -> list[str]:
-    names = []
-    package = module.rpartition(".")[0]
+def _imported_names(text: str, module: str, is_package: bool) -> list[str]:
+    """What a module imports, and its packages, whose ``__init__`` runs first."""
+    package = module if is_package else module.rpartition(".")[0]
+    names = [package]
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]

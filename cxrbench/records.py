@@ -111,7 +111,8 @@ class Record(BaseModel):
         provenance: command, machine, versions, device and seconds.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # A score that is not finite must not be written: JSON has no word for it.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_version: Literal[1] = 1
     key: str

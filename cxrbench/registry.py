@@ -40,7 +40,7 @@ class Registry(Generic[T]):
         Raises:
             ValueError: the name is malformed, or another class has it.
         """
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{self.kind} name {name!r} does not match {NAME.pattern}")
 
         def decorate(cls: type[T]) -> type[T]:
@@ -107,7 +107,10 @@ class Registry(Generic[T]):
             except pydantic.ValidationError as error:
                 problem = error.errors()[0]["msg"]
                 raise UsageError(f"{self.kind} {name!r}: parameter {key}={value!r}: {problem}") from None
-        return typing.cast(T, cls(**checked))
+        try:
+            return typing.cast(T, cls(**checked))
+        except (TypeError, ValueError) as error:  # a required field, or a value its own check refuses
+            raise UsageError(f"{self.kind} {name!r}: {error}") from None
 
     def parse(self, text: str) -> tuple[str, T]:
         """Make a plug-in from ``name`` or ``name:key=value:key=value``.
@@ -121,16 +124,18 @@ class Registry(Generic[T]):
             key, equals, value = pair.partition("=")
             if not equals:
                 raise UsageError(f"{text!r}: {pair!r} is no key=value; write {name}:key=value:key=value")
+            if key in params:
+                raise UsageError(f"{text!r}: {key} is given twice")
             params[key] = value
         plugin = self.create(name, **params)
-        values, defaults = plugin_parameters(plugin), plugin_parameters(self.get(name)())
-        shown = [f":{key}={value}" for key, value in values.items() if value != defaults[key]]
+        values, defaults = plugin_parameters(plugin), _defaults(self.get(name))
+        shown = [f":{key}={value}" for key, value in values.items() if value != defaults.get(key)]
         return name + "".join(shown), plugin
 
     def _entry_points(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=self.group):
-            if NAME.match(point.name):
+            if NAME.fullmatch(point.name):
                 found.setdefault(point.name, []).append(point)
         return found
 
@@ -139,6 +144,15 @@ class Registry(Generic[T]):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
         return f"unknown {self.kind} {name!r}; {hint}"
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """The defaults of a dataclass's parameters; ``MISSING`` where there is none."""
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(cls)
+        if field.init
+    }
 
 
 GENERATORS: Registry[Generator] = Registry("generator", "cxrbench.generators")

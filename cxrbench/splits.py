@@ -49,11 +49,14 @@ def near_copies(thumbnails: NDArray[np.uint8], block: int = 1024) -> NDArray[np.
 
     Candidates by Hamming distance of the perceptual hashes, in blocks, so memory stays linear in N; each
     candidate is confirmed by the correlation of the two thumbnails and of their fine structure, since chest
-    films look alike and a hash alone would join strangers.
+    films look alike and a hash alone would join strangers. Recompressed, resized, brightened and slightly
+    cropped copies are found; copies cropped by more than 1 % per side, rotated or mirrored ones are not.
     """
     from scipy.fft import dctn
 
     n = len(thumbnails)
+    if n == 0:
+        return np.empty((0, 2), np.int64)
     hashes = perceptual_hashes(thumbnails)
     spectrum = dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho")
     spectrum[:, 0, 0] = 0.0  # orthonormal, so correlations may be taken here; without the mean grey level
@@ -70,7 +73,7 @@ def near_copies(thumbnails: NDArray[np.uint8], block: int = 1024) -> NDArray[np.
             np.einsum("pd,pd->p", fine[i], fine[j]) >= FINE_CORRELATION
         )
         found.append(np.stack([i[alike], j[alike]], axis=1))
-    return np.concatenate(found).astype(np.int64) if found else np.empty((0, 2), np.int64)
+    return np.concatenate(found).astype(np.int64)
 
 
 def _unit_rows(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,6 +150,7 @@ def _shares(fractions: tuple[float, float, float]) -> tuple[int, int, int]:
     """Fractions as whole folds: 60/20/20 is 3, 1 and 1 of five."""
     for folds in range(3, 21):
         counts = [fraction * folds for fraction in fractions]
-        if all(abs(count - round(count)) < 1e-6 and round(count) > 0 for count in counts):
+        whole = all(abs(count - round(count)) < 1e-6 and round(count) > 0 for count in counts)
+        if whole and sum(map(round, counts)) == folds:
             return (round(counts[0]), round(counts[1]), round(counts[2]))
     raise DataError(f"split fractions {fractions} are no multiples of 5 % that sum to one")

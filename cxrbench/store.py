@@ -48,7 +48,8 @@ class Store:
         """The record of a key, or None. A record that cannot be read counts as absent."""
         path = self.records / f"{key}.json"
         try:
-            return Record.model_validate_json(path.read_bytes())
+            record = Record.model_validate_json(path.read_bytes())
+            return record if record.key == key else None
         except FileNotFoundError:
             return None
         except (OSError, ValidationError):  # torn or of another schema: the trial is run again
@@ -68,9 +69,11 @@ class Store:
         """
         if arrays:
             write_atomically(self.records / f"{record.key}.npz", _packed(arrays))
+        places = [folder / f"{record.key}.samples.npz" for folder in (self.records, self.private / "samples")]
+        for place in places:
+            place.unlink(missing_ok=True)
         if pictures:
-            folder = self.records if publish else self.private / "samples"
-            write_atomically(folder / f"{record.key}.samples.npz", _packed(pictures))
+            write_atomically(places[0] if publish else places[1], _packed(pictures))
         write_atomically(self.records / f"{record.key}.json", record.model_dump_json(indent=1).encode())
 
     def arrays(self, key: str) -> Arrays:
@@ -95,8 +98,10 @@ class Store:
 
 
 def _packed(arrays: Arrays) -> bytes:
+    if any(array.dtype.hasobject for array in arrays.values()):
+        raise ValueError("Object arrays cannot be saved: reading them back would unpickle")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

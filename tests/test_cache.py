@@ -149,3 +149,24 @@ def test_the_environment_decides_where_the_cache_lies(tmp_path, monkeypatch):
     assert default_cache_root() == tmp_path / "here"
     monkeypatch.delenv("CXRBENCH_CACHE")
     assert default_cache_root().name == "cxrbench"
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "3"])
+def test_a_manifest_that_is_no_object_is_rebuilt(tmp_path, manifest):
+    cache = Cache(tmp_path / "c")
+    folder = cache.get("fit", "k" * 8, lambda path: (path / "a").write_text("one"))
+    (folder / "manifest.json").write_text(manifest)
+    again = Cache(tmp_path / "c").get("fit", "k" * 8, lambda path: (path / "a").write_text("two"))
+    assert (again / "a").read_text() == "two"
+
+
+def test_an_artifact_deleted_while_in_use_is_made_anew(tmp_path):
+    cache = Cache(tmp_path / "c")
+    folder = cache.get("fit", "k" * 8, lambda path: (path / "a").write_text("one"))
+    shutil.rmtree(folder)
+    assert (cache.get("fit", "k" * 8, lambda path: (path / "a").write_text("two")) / "a").read_text() == "two"
+
+
+def test_a_subfolder_in_an_artifact_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no subfolders"):
+        Cache(tmp_path / "c").get("fit", "k" * 8, lambda path: (path / "sub").mkdir())

@@ -152,3 +152,18 @@ def test_the_source_hash_stays_within_its_own_package(package):
     (package / "model.py").write_text("import strangerpkg.loop\n")
     before, after = hash_before_and_after(package.parent / "strangerpkg" / "loop.py")
     assert before == after
+
+
+def test_a_package_that_imports_its_own_module_follows_that_modules_source(tmp_path, monkeypatch):
+    package = tmp_path / "pkg_with_init"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .impl import A\n")
+    (package / "impl.py").write_text("A = 1\n")
+    (package / "user.py").write_text("from pkg_with_init import A\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = source_hash("pkg_with_init"), source_hash("pkg_with_init.user")
+    (package / "impl.py").write_text("A = 2\n")
+    source_hash.cache_clear()
+    after = source_hash("pkg_with_init"), source_hash("pkg_with_init.user")
+    assert before[0] != after[0]
+    assert before[1] != after[1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cxrbench.errors import UsageError
@@ -62,6 +62,7 @@ def test_malformed_names_are_refused(name):
         Registry("thing", GROUP).register(name)
 
 
+@example("a" * 64)
 @given(st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,63}", fullmatch=True))
 def test_well_formed_names_are_accepted(name):
     registry = Registry("thing", GROUP)

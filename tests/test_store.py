@@ -149,3 +149,23 @@ def test_a_record_whose_arrays_cannot_be_written_is_not_written(store, record, a
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
         store.put(record, unstorable if arrays else {}, unstorable if pictures else {}, publish=False)
     assert store.get(record.key) is None
+
+
+def test_pictures_made_private_leave_the_public_place(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    entry = record_of()
+    films = np.zeros((1, 1, 4, 4), np.uint8)
+    store.put(entry, {}, {"generated": films}, publish=True)
+    store.put(entry, {}, {"generated": films + 1}, publish=False)
+    assert not store.is_public(entry.key)
+    assert store.pictures(entry.key)["generated"].max() == 1
+
+
+def test_a_record_copied_to_another_name_does_not_count(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    entry = record_of()
+    store.put(entry, {}, {}, publish=True)
+    (store.records / "other.json").write_bytes((store.records / f"{entry.key}.json").read_bytes())
+    assert store.get("other") is None

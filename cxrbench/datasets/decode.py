@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from PIL import Image, UnidentifiedImageError
 from cxrbench.errors import UnreadableFilm
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+# What Pillow raises for damaged files of one format or another.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
+LEAST_TELLING = 8  # pixels: a film smaller than this may be of one grey level and yet no blank
 MAX_PIXELS = 120_000_000  # a 35 x 43 cm film at 0.1 mm is 15 million; far beyond it lies a bomb
 
 
@@ -40,13 +44,14 @@ def decode_film(path: Path, size: int) -> NDArray[np.uint8]:
         raise UnreadableFilm("not an image, or of an unknown format") from None
     except Image.DecompressionBombError:
         raise UnreadableFilm("far too many pixels for a film") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for damaged files
+    except DAMAGE as error:
         raise UnreadableFilm(f"damaged: {error}") from None
-    low, high = grey.getextrema()
-    if low == high:
-        raise UnreadableFilm("blank: every pixel has the same value")
     small = grey.resize((size, size), Image.Resampling.BICUBIC)
-    return np.clip(np.rint(np.asarray(small, dtype=np.float32)), 0, 255).astype(np.uint8)
+    film = np.clip(np.rint(np.asarray(small, dtype=np.float32)), 0, 255).astype(np.uint8)
+    low, high = grey.getextrema()
+    if low == high or (size >= LEAST_TELLING and film.min() == film.max()):
+        raise UnreadableFilm("blank: every pixel has the same value")
+    return film
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
@@ -56,7 +61,8 @@ def _to_grey(image: Image.Image) -> Image.Image:
         if not np.isfinite(values).all() or values.min() < 0:
             raise UnreadableFilm("has negative or non-finite grey values")
         peak = float(values.max())
-        top = next((2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if peak <= 2.0**bits - 1), peak)
+        ranges = (1.0,) if image.mode == "F" else ()  # floats may also run from 0 to 1
+        top = next((top for top in (*ranges, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))) if peak <= top), peak)
         return Image.fromarray(values * (255.0 / top))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def read_metadata(path: Path, required: Sequence[str] = ("file",)) -> dict[str, 
             if missing:
                 raise DataError(f"{path} has no column {', '.join(missing)}; its first line must name them")
             for line, row in enumerate(reader, start=2):
-                name = (row["file"] or "").strip()
+                name = posixpath.normpath((row["file"] or "").strip().replace("\\", "/") or " ").strip()
                 if not name or ("label" in required and not (row["label"] or "").strip()):
                     raise DataError(f"{path}, line {line}: file or label is empty")
                 if name in rows:
@@ -87,9 +88,10 @@ def file_digests(root: Path, paths: Sequence[Path]) -> list[str]:
     """The sha256 of each file; a file of unchanged size and modification time is not read again."""
     index = default_cache_root() / "digests" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()}.json"
     try:
-        known: dict[str, list[object]] = json.loads(index.read_text())
+        stored = json.loads(index.read_text())
     except (OSError, ValueError):  # no index yet, or a torn one: read the files
-        known = {}
+        stored = {}
+    known: dict[str, list[object]] = stored if isinstance(stored, dict) else {}
     stats = [path.stat() for path in paths]
     names = [path.relative_to(root).as_posix() for path in paths]
     stale = [
@@ -104,7 +106,10 @@ def file_digests(root: Path, paths: Sequence[Path]) -> list[str]:
         for i, (name, stat) in enumerate(zip(names, stats, strict=True))
     }
     if fresh or entries.keys() != known.keys():
-        write_atomically(index, json.dumps(entries).encode())
+        try:
+            write_atomically(index, json.dumps(entries).encode())
+        except OSError as error:
+            raise UsageError(f"cache folder {index.parent} cannot be written ({error}); set $CXRBENCH_CACHE") from None
     return [str(entries[name][2]) for name in names]
 
 

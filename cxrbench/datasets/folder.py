@@ -47,12 +47,12 @@ class Folder:
         root, names, table = self._root(), self.classes(), self._table()
         if table:
             rows = read_metadata(table, ("file", "label"))
+            outside = [file for file in rows if not (root / file).resolve().is_relative_to(root.resolve())]
+            if outside:
+                raise DataError(f"{table} names {outside[0]}, which lies outside {root}; use paths relative to it")
             absent = [file for file in rows if not (root / file).is_file()]
             if absent:
                 raise DataError(f"{table} names {len(absent)} files that do not exist, first {absent[0]}")
-            outside = [file for file in rows if not (root / file).resolve().is_relative_to(root.resolve())]
-            if outside:
-                raise DataError(f"{table} names {outside[0]}, which lies outside {root}")
             label_of = {name: i for i, name in enumerate(names)}
             chosen = [(root / file, label_of[str(meta.label)], meta) for file, meta in rows.items()]
         else:

@@ -8,6 +8,7 @@ right answer of every experiment on it is known beforehand. It is drawn in the r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,8 @@ from cxrbench.hashing import canonical_hash
 
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
+
+DRAWING_VERSION = 1  # raised when the same parameters come to mean other pixels
 
 Field = NDArray[np.floating]
 
@@ -53,10 +56,10 @@ class Phantom:
         """List every film in a fixed order; draws nothing yet."""
         if not 0.0 <= self.shortcut <= 1.0:
             raise UsageError(f"phantom: shortcut must lie in [0, 1], got {self.shortcut}")
-        if self.class_signal < 0.0:
-            raise UsageError(f"phantom: class_signal must not be negative, got {self.class_signal}")
-        if self.patients_per_class < 1 or self.max_films < 1:
-            raise UsageError("phantom: patients_per_class and max_films must be at least 1")
+        if not 0.0 <= self.class_signal < math.inf:
+            raise UsageError(f"phantom: class_signal must be finite and not negative, got {self.class_signal}")
+        if self.patients_per_class < 1 or self.max_films < 1 or self.seed < 0:
+            raise UsageError("phantom: patients_per_class and max_films must be at least 1, and seed at least 0")
         films = []
         for label, name in enumerate(CLASSES):
             for patient in range(self.patients_per_class):
@@ -78,7 +81,7 @@ class Phantom:
 
     def plan(self) -> list[float]:
         """The parameters that decide the pixels of a film (not how many there are)."""
-        return [self.seed, self.class_signal, self.shortcut]
+        return [DRAWING_VERSION, self.seed, self.class_signal, self.shortcut]
 
     def read(self, film: Film, size: int) -> NDArray[np.uint8]:
         """Draw one film. Returns uint8 ``[size, size]``, dark = air."""
@@ -88,6 +91,7 @@ class Phantom:
             hospital=HOSPITALS.index(film.source or HOSPITALS[0]),
             anatomy=np.random.default_rng([self.seed, film.label, int(patient), 1]),
             pose=np.random.default_rng([self.seed, film.label, int(patient), 2, int(number)]),
+            disease=np.random.default_rng([self.seed, film.label, int(patient), 3, int(number)]),
             size=size,
             class_signal=self.class_signal,
         )
@@ -99,12 +103,14 @@ def draw_film(
     hospital: int,
     anatomy: np.random.Generator,
     pose: np.random.Generator,
+    disease: np.random.Generator,
     size: int,
     class_signal: float,
 ) -> NDArray[np.uint8]:
     """Compose one film from attenuating parts, at twice the size, and average down.
 
-    ``anatomy`` decides what belongs to the patient, ``pose`` what belongs to the single exposure.
+    ``anatomy`` decides what belongs to the patient, ``pose`` what belongs to the single exposure and
+    ``disease`` where the opacities are, so that without class signal the label leaves no trace at all.
     """
     x, y = _posed_grid(2 * size, pose)
     edge = 0.03  # width of the soft edge of every organ, in half image widths
@@ -156,9 +162,9 @@ def draw_film(
     vessels = _smooth_noise(anatomy, x.shape[0], 24)
     image += lungs * (0.10 * hilum + 0.05 * vessels * (0.4 + hilum))
 
-    severity = class_signal * pose.uniform(0.35, 1.0)  # mild cases keep the classes from being trivial
+    severity = class_signal * disease.uniform(0.35, 1.0)  # mild cases keep the classes from being trivial
     room = np.clip((0.85 - image) / 0.60, 0.0, 1.0)  # an opacity whitens air, not bone or heart
-    image += severity * room * _disease(label, x, y, lungs, base, pose)
+    image += severity * room * _disease(label, x, y, lungs, base, disease)
     return _expose(image, hospital, pose, size)
 
 

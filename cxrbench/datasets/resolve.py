@@ -21,6 +21,8 @@ def resolve_dataset(text: str) -> tuple[str, Dataset]:
     """
     if text.partition(":")[0] in DATASETS.names() and not Path(text).exists():
         return DATASETS.parse(text)
+    if not text.strip():
+        raise UsageError("--data is empty; give a folder or a name that `cxrbench list` shows")
     path = Path(text).expanduser()
     if not path.exists():
         looks_like_path = "/" in text or text.startswith((".", "~"))

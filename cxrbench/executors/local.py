@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,9 @@ def execute(
     notes: list[str] = []
     try:
         found = measure()
+        broken = [name for name, value in found.scores.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(f"scores are not finite: {', '.join(broken)}")
         status = Status.OK
     except KeyboardInterrupt:
         status, error = Status.INTERRUPTED, "interrupted"
@@ -59,6 +63,7 @@ def execute(
     except Exception as reason:  # noqa: BLE001 - a plug-in may raise anything; the other trials go on
         status = Status.OOM if _is_out_of_memory(reason) else Status.FAILED
         error = f"{type(reason).__name__}: {reason}"
+        found = None
         notes = traceback.format_exception(reason, limit=-TRACE_FRAMES)
     record = Record(
         key=trial.key,

@@ -178,3 +178,28 @@ def test_pillows_own_limit_gives_a_reason_too(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UnreadableFilm, match="far too many pixels"):
         decode_film(tmp_path / "film.png", 16)
+
+
+@pytest.mark.parametrize(("byte", "value"), [(8, 255), (72, 5)])
+def test_a_damaged_tiff_is_quarantined_whatever_pillow_raises(tmp_path, byte, value):
+    path = tmp_path / "film.tif"
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)).save(path)
+    content = bytearray(path.read_bytes())
+    content[byte] = value
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFilm):
+        decode_film(path, 32)
+
+
+def test_a_float_film_from_zero_to_one_is_no_black_film(tmp_path):
+    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "film.tif")
+    assert decode_film(tmp_path / "film.tif", 32).max() > 240
+
+
+def test_a_film_that_is_blank_once_resized_is_blank(tmp_path):
+    almost = np.full((64, 64), 100, np.uint8)
+    almost[0, 0] = 101
+    Image.fromarray(almost).save(tmp_path / "film.png")
+    with pytest.raises(UnreadableFilm, match="blank"):
+        decode_film(tmp_path / "film.png", 16)
