@@ -232,18 +232,27 @@ def _reading(ranked: pd.DataFrame) -> str:
         return "Only the real-only baseline has been run."
     best = arms.sort_values("gain_mean", ascending=False).iloc[0]
     who = f"`{best['generator']}` at ratio {best['ratio']:g} ({best['classifier']})"
-    gain = f"{best['gain_mean']:+.3f} AUROC"
-    if best["gain_mean"] <= 0:
-        return f"No arm beats training on real films only; the best, {who}, changes it by {gain}."
-    if not best["gain_sd"] < best["gain_mean"]:
-        return (
-            f"The best arm, {who}, changes AUROC by {best['gain_mean']:+.3f}, which is within the spread over its "
-            f"{best['seeds']} seeds: no evidence that synthetic films help here."
-        )
+    gain, seeds = best["gain_mean"], int(best["seeds"])
+    if gain <= 0:
+        return f"No arm beats training on real films only; the best, {who}, changes AUROC by {gain:+.3f}."
+    half = _interval_over_seeds(best["gain_sd"], seeds)
+    if half is None:
+        return f"The best arm, {who}, changes AUROC by {gain:+.3f} with a single seed: that proves nothing."
+    interval = f"95% interval over {seeds} seeds {gain - half:+.3f} to {gain + half:+.3f}"
+    if half >= gain:
+        change = f"The best arm, {who}, changes AUROC by {gain:+.3f} ({interval})"
+        return f"{change}: no evidence that synthetic films help here."
     return (
-        f"The best arm, {who}, gains {gain} in every-seed average ({best['seeds']} seeds, best of {len(arms)} arms "
-        "tried, so optimistic); this is a spread over seeds, not a significance test."
+        f"The best arm, {who}, gains {gain:+.3f} AUROC ({interval}; the best of {len(arms)} arms, so optimistic; the "
+        "chance of which films are in the test set is not in this interval)."
     )
+
+
+def _interval_over_seeds(sd: float, seeds: int) -> float | None:
+    """Half the width of Student's 95% interval of a mean over seeds; None where one seed has no spread."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, seeds - 1) * sd / seeds**0.5) if seeds > 1 else None
 
 
 def _write_tables(section: Section, folder: Path) -> None:

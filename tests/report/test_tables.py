@@ -111,6 +111,16 @@ def test_the_page_says_when_real_films_alone_are_best(tmp_path):
     assert "No arm beats training on real films only" in page_of(records, tmp_path)
 
 
+def test_a_gain_that_every_seed_shows_alike_is_reported_with_its_interval(tmp_path):
+    records = [utility(0.70 + 0.01 * s, s) for s in range(4)]
+    records += [utility(0.75 + 0.01 * s + 0.001 * (s % 2), s, GAN, 1.0) for s in range(4)]
+    assert "gains +0.051 AUROC (95% interval over 4 seeds +0.050 to +0.051" in page_of(records, tmp_path)
+
+
+def test_one_seed_proves_nothing(tmp_path):
+    assert "single seed: that proves nothing" in page_of([utility(0.7, 0), utility(0.9, 0, GAN, 1.0)], tmp_path)
+
+
 def test_failures_are_listed_not_hidden(tmp_path):
     failed = utility(0.0, 0, GAN, 1.0, status=Status.DIVERGED, error="loss became\nnan")
     text = page_of([utility(0.8, 0), failed], tmp_path)
