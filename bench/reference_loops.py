@@ -184,7 +184,7 @@ class PlainCGANGenerator(CGANGenerator):
 class PlainDCGANGenerator(DCGANGenerator):
     """The same layers without the plug-in's switch to channels-last."""
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, noise: Tensor) -> Tensor:
         films: Tensor = self.decode(self.project(noise).unflatten(1, (-1, self.start, self.start)))
         return films[:, :, : self.size, : self.size]
 

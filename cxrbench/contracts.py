@@ -131,7 +131,7 @@ class Steppable(Protocol):
         ...
 
     def images_per_step(self) -> int:
-        """Images one step trains on (its batch size)."""
+        """Images one step trains on (its batch size); asked after ``setup``."""
         ...
 
     def steps_per_cycle(self) -> int:

@@ -63,7 +63,8 @@ class FilmBatches:
     """Training films resident on the device as uint8; batch ``step`` depends on (seed, step) only.
 
     Args:
-        balanced: draw each class equally often, whatever its share of the films.
+        batch: films per step; never more than there are, unless ``balanced``.
+        balanced: draw each class equally often, with replacement, whatever its share of the films.
     """
 
     def __init__(self, films: Images, batch: int, device: str, seed: int, *, balanced: bool = False) -> None:
@@ -71,7 +72,8 @@ class FilmBatches:
             raise UsageError("there are no training films")
         self.pixels = torch.from_numpy(films.pixels).to(device)
         self.labels = torch.from_numpy(films.labels).to(device)
-        self.batch, self.seed = batch, seed
+        self.batch = batch if balanced else min(batch, len(films))
+        self.seed = seed
         share = np.bincount(films.labels, minlength=len(films.classes))[films.labels]
         self._shuffled: tuple[int, NDArray[np.int64]] | None = None
         self._weights = (1.0 / share) / (1.0 / share).sum() if balanced else None

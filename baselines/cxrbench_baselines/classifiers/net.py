@@ -59,7 +59,7 @@ class NetClassifier:
         if (counts == 0).any():
             raise UsageError(f"no training film of class {train.classes[int(counts.argmin())]!r}")
         self._state = _State(
-            training.FilmBatches(train, min(self.batch, len(train)), ctx.device, ctx.seed),
+            training.FilmBatches(train, self.batch, ctx.device, ctx.seed),
             optimizer,
             torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=max(ctx.budget, 1) + 1),
             torch.from_numpy(len(train) / (len(counts) * counts)).float().to(ctx.device),
@@ -67,7 +67,8 @@ class NetClassifier:
         )
 
     def images_per_step(self) -> int:
-        return self.batch
+        assert self._state is not None, "call setup first"
+        return self._state.batches.batch
 
     def steps_per_cycle(self) -> int:
         return 1

@@ -82,7 +82,8 @@ class CGAN(NetGenerator):
         )
 
     def images_per_step(self) -> int:
-        return self.batch
+        assert self._state is not None, "call setup first"
+        return self._state.batches.batch
 
     def steps_per_cycle(self) -> int:
         return self.penalty_every

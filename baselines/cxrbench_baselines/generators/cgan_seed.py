@@ -73,7 +73,7 @@ class SeedCGAN(NetGenerator):
         discriminator = SeedDiscriminator(**self._facts, width=self.width, dropout=self.dropout).to(ctx.device)
         self._sampler = generator
         self._state = _State(
-            training.FilmBatches(train, min(self.batch, len(train)), ctx.device, ctx.seed),
+            training.FilmBatches(train, self.batch, ctx.device, ctx.seed),
             generator,
             discriminator,
             training.adam(generator, self.rate, self.beta1, 0.999),
@@ -83,7 +83,8 @@ class SeedCGAN(NetGenerator):
         )
 
     def images_per_step(self) -> int:
-        return self.batch
+        assert self._state is not None, "call setup first"
+        return self._state.batches.batch
 
     def steps_per_cycle(self) -> int:
         return self.discriminator_every

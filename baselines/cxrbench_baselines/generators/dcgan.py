@@ -79,7 +79,8 @@ class DCGAN(NetGenerator):
         )
 
     def images_per_step(self) -> int:
-        return self.batch
+        """The mean over the classes, one of which may have fewer films than a batch."""
+        return round(sum(pair.batches.batch for pair in self._pairs) / len(self._pairs))
 
     def steps_per_cycle(self) -> int:
         return self.penalty_every * len(self._pairs) if self.stabilised else 1
@@ -123,7 +124,7 @@ class DCGAN(NetGenerator):
         generator = training.on_device(self._net(films.size), ctx.device)
         discriminator = training.on_device(DCGANDiscriminator(films.size, self.width, self.stabilised), ctx.device)
         return _Pair(
-            training.FilmBatches(films, min(self.batch, len(films)), ctx.device, ctx.seed),
+            training.FilmBatches(films, self.batch, ctx.device, ctx.seed),
             generator,
             discriminator,
             training.averaged(generator, self.decay) if self.stabilised else None,
