@@ -162,7 +162,7 @@ def draw_film(
     vessels = _smooth_noise(anatomy, x.shape[0], 24)
     image += lungs * (0.10 * hilum + 0.05 * vessels * (0.4 + hilum))
 
-    severity = class_signal * disease.uniform(0.35, 1.0)  # mild cases keep the classes from being trivial
+    severity = class_signal * disease.uniform(0.25, 1.0)  # mild cases keep the classes from being trivial
     room = np.clip((0.85 - image) / 0.60, 0.0, 1.0)  # an opacity whitens air, not bone or heart
     image += severity * room * _disease(label, x, y, lungs, base, disease)
     return _expose(image, hospital, pose, size)
@@ -177,16 +177,16 @@ def _disease(label: int, x: Field, y: Field, lungs: Field, base: float, rng: np.
                 cx = side * rng.uniform(0.48, 0.66)
                 cy = base - rng.uniform(0.08, 0.75)
                 rx, ry = rng.uniform(0.10, 0.19), rng.uniform(0.12, 0.24)
-                opacity += rng.uniform(0.13, 0.24) * np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
+                opacity += rng.uniform(0.20, 0.34) * np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
         opacity *= 1.0 + 0.35 * _smooth_noise(rng, x.shape[0], 16)
-        opacity = np.minimum(opacity, 0.30)
+        opacity = np.minimum(opacity, 0.42)
     elif CLASSES[label] == "Viral Pneumonia":  # one dense focal consolidation, upper or lower zone
         side = rng.choice([-1.0, 1.0])
         cx, cy = side * rng.uniform(0.32, 0.50), base - rng.choice([0.20, 0.62]) - rng.uniform(-0.06, 0.08)
-        rx, ry = rng.uniform(0.15, 0.23), rng.uniform(0.12, 0.20)
+        rx, ry = rng.uniform(0.18, 0.26), rng.uniform(0.16, 0.24)
         inside = 1.0 - ((x - cx) / rx) ** 2 - ((y - cy) / ry) ** 2
         inside += 0.35 * _smooth_noise(rng, x.shape[0], 12)
-        opacity = rng.uniform(0.28, 0.38) * _step(inside, 0.45)
+        opacity = rng.uniform(0.42, 0.54) * _step(inside, 0.45)
     return opacity * lungs
 
 
