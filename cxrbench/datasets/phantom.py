@@ -162,7 +162,7 @@ def draw_film(
     vessels = _smooth_noise(anatomy, x.shape[0], 24)
     image += lungs * (0.10 * hilum + 0.05 * vessels * (0.4 + hilum))
 
-    severity = class_signal * disease.uniform(0.25, 1.0)  # mild cases keep the classes from being trivial
+    severity = class_signal * disease.uniform(0.0, 1.0)  # the mildest cases keep the task from being trivial
     room = np.clip((0.85 - image) / 0.60, 0.0, 1.0)  # an opacity whitens air, not bone or heart
     image += severity * room * _disease(label, x, y, lungs, base, disease)
     return _expose(image, hospital, pose, size)
