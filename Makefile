@@ -7,8 +7,9 @@ RUN_FLAGS ?=
 
 .PHONY: run test test-slow gpu bench lint format clean
 
+# Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
-	$(BIN)/cxrbench run $(RUN_FLAGS)
+	$(BIN)/cxrbench run --results results/local $(RUN_FLAGS)
 
 test: $(STAMP) lint  ## what CI runs
 	$(BIN)/python -m pytest
@@ -17,9 +18,10 @@ test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
 gpu: $(STAMP)  ## everything that needs a CUDA device, in one go
+	mkdir -p results/local
 	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python -m pytest bench/ --benchmark-only --benchmark-json=results/throughput-gpu.json
-	$(BIN)/cxrbench run --tier standard --device cuda $(RUN_FLAGS)
+	$(BIN)/python -m pytest bench/ --benchmark-only --benchmark-json=results/local/bench-gpu.json
+	$(BIN)/cxrbench run --tier standard --device cuda --results results/local $(RUN_FLAGS)
 
 bench: $(STAMP)  ## train-step throughput against plain PyTorch loops
 	$(BIN)/python -m pytest bench/ --benchmark-only
