@@ -24,6 +24,7 @@ from cxrbench.stages import check_pixels
 P = TypeVar("P", Generator, Classifier)
 
 BUDGET = 3  # optimizer steps: contracts are checked, not quality
+GPU_LEVELS = 8  # grey levels of 255 that bf16 sums in another order may change
 CLASSES = ("a", "b", "c")
 
 
@@ -50,12 +51,13 @@ def check_generator(generator: Generator, size: int = 32, device: str = "cpu") -
         labels = np.asarray([2, 0, 1, 1, 0, 2, 2], np.int64)
         films = _sample(generator, labels, sampling, size)
         again = _sample(generator, labels, sampling, size)
-        _require(np.array_equal(films, again), "sample must give the same films for the same seed")
+        _require(_same(films, again, device), "sample must give the same films for the same seed")
         other = _sample(generator, labels, RunContext(2, device, BUDGET, workdir), size)
         _require(not np.array_equal(films, other), "sample must give other films for another seed")
 
-        twin.fit(train, fitting)
-        _require(np.array_equal(films, _sample(twin, labels, sampling, size)), "fit must depend on ctx.seed alone")
+        if device == "cpu":  # a GPU adds in no fixed order, so two fits drift apart
+            twin = twin.fit(train, fitting)
+            _require(_same(films, _sample(twin, labels, sampling, size), device), "fit must depend on ctx.seed alone")
 
         saved = workdir / "saved"
         saved.mkdir()
@@ -63,7 +65,7 @@ def check_generator(generator: Generator, size: int = 32, device: str = "cpu") -
         _require(any(saved.iterdir()), "save must write into the folder it is given")
         loaded = _clone(generator).load(saved)
         _require(
-            np.array_equal(films, _sample(loaded, labels, sampling, size)),
+            _same(films, _sample(loaded, labels, sampling, size), device),
             "load must restore a generator that samples the same films",
         )
         stepped = _clone(generator)
@@ -91,8 +93,9 @@ def check_classifier(classifier: Classifier, size: int = 32, device: str = "cpu"
             check_probabilities(classifier.predict_proba(val.pixels[:1], ctx), 1, len(CLASSES))
         except ValueError as error:
             raise ContractBroken(str(error)) from None
-        again = twin.fit(train, val, ctx).predict_proba(val.pixels, ctx)
-        _require(np.array_equal(probabilities, again), "fit must depend on ctx.seed alone")
+        if device == "cpu":
+            again = twin.fit(train, val, ctx).predict_proba(val.pixels, ctx)
+            _require(np.array_equal(probabilities, again), "fit must depend on ctx.seed alone")
         stepped = _clone(classifier)
         if isinstance(stepped, Steppable):
             _check_steps(stepped, train, ctx)
@@ -136,6 +139,12 @@ def _sample(generator: Generator, labels: np.ndarray, ctx: RunContext, size: int
     except ValueError as error:
         raise ContractBroken(str(error)) from None
     return films
+
+
+def _same(films: np.ndarray, others: np.ndarray, device: str) -> bool:
+    """Equal on a CPU; on a GPU within the rounding of a sum taken in another order."""
+    largest = np.abs(films.astype(int) - others.astype(int)).max()
+    return bool(largest <= (0 if device == "cpu" else GPU_LEVELS))
 
 
 def _require(holds: bool, clause: str) -> None:
