@@ -258,7 +258,7 @@ def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, sec
         for row in ranked.to_dict("records"):
             gain = row["gain_mean"]
             table.add_row(
-                str(row["rank"]),
+                "" if str(row["rank"]) == "<NA>" else str(row["rank"]),
                 row["classifier"],
                 row["generator"],
                 f"{row['ratio']:g}",

@@ -46,8 +46,14 @@ def plugin_identity(name: str, plugin: Any) -> dict[str, Any]:
     return {
         "name": name,
         "params": plugin_parameters(plugin),
-        "source": source_hash(type(plugin).__module__),
+        "source": {module: source_hash(module) for module in _modules(type(plugin))},
     }
+
+
+def _modules(cls: type) -> list[str]:
+    """The modules of a class and its bases, which may come from another package; not Python's own."""
+    found = {base.__module__ for base in cls.__mro__}
+    return sorted(name for name in found if name.partition(".")[0] not in sys.stdlib_module_names)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cxrbench.cache import Cache
 from cxrbench.contracts import Images, RunContext, Scores, Steppable
+from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement, execute
 from cxrbench.hashing import canonical_hash
 from cxrbench.machine import describe_machine
@@ -91,7 +93,8 @@ def run_plan(
             reporter.begin(trial.describe(), relative_cost(trial, spec))
             record, found = execute(trial, partial(bench.measure, trial), provenance)
             publish = index.dataset.redistributable
-            store.put(record, found.arrays if found else {}, found.pictures if found else {}, publish=publish)
+            if record.status is not Status.INTERRUPTED or not store.is_done(record.key):
+                store.put(record, found.arrays if found else {}, found.pictures if found else {}, publish=publish)
             outcome.ran.append(record)
             reporter.end(record)
             if record.status is Status.INTERRUPTED:
@@ -117,6 +120,7 @@ class _Workbench:
     reporter: Reporter
     fresh: bool
     _refitted: set[str] = field(default_factory=set)
+    _failed_fits: dict[str, Exception] = field(default_factory=dict)
 
     def measure(self, trial: Trial) -> Measurement:
         if trial.kind == "data":
@@ -176,8 +180,12 @@ class _Workbench:
         classes = self.data.images.classes
         added = None
         if trial.generator is not None:
-            added = self._pool(trial).prefix(self._added_counts(trial.ratio or 0.0))
-        classifier = self.plan.classifiers[trial.classifier.name]
+            counts = self._added_counts(trial.ratio or 0.0)
+            empty = [classes[label] for label, count in counts.items() if count == 0]
+            if empty:
+                raise UsageError(f"ratio {trial.ratio:g} adds no film of {', '.join(empty)}; choose a larger one")
+            added = self._pool(trial).prefix(counts)
+        classifier = copy.deepcopy(self.plan.classifiers[trial.classifier.name])
         with self._context(trial.classifier_seed, self.plan.request.spec.classifier_steps) as ctx:
             probabilities = train_and_predict(classifier, self.data, added, ctx)
         test = self.data.test
@@ -194,7 +202,7 @@ class _Workbench:
         )
 
     def _throughput(self, trial: Trial) -> Measurement:
-        plugin = (
+        plugin = copy.deepcopy(
             self.plan.generators[trial.generator.name]
             if trial.generator
             else self.plan.classifiers[trial.classifier.name if trial.classifier else ""]
@@ -216,8 +224,16 @@ class _Workbench:
         needed = self._added_counts(self.plan.largest_ratio)
         counts = {label: max(count, spec.fidelity_images) for label, count in needed.items()}
         with self._context(seed, spec.generator_steps) as ctx:
-            fitted = fit_generator(self.plan.generators[trial.generator.name], key, self.data, ctx, self.cache)
-            return synthesise(fitted, key, self.data, counts, ctx, self.cache)
+            if key in self._failed_fits:  # every trial of this fit fails alike; fitting again costs hours
+                raise self._failed_fits[key]
+            try:
+                # A copy: what a fit leaves behind (nets, optimizers, films on the device) goes with the trial.
+                generator = copy.deepcopy(self.plan.generators[trial.generator.name])
+                fitted, weights_key = fit_generator(generator, key, self.data, ctx, self.cache)
+            except Exception as error:
+                self._failed_fits[key] = error
+                raise
+            return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
 
     def _added_counts(self, ratio: float) -> dict[int, int]:
         real = class_counts(self.data.images.labels[self.data.split.train], len(self.data.images.classes))

@@ -14,7 +14,8 @@ class BenchSpec(BaseModel):
     """One frozen protocol. Rows measured under different specs are never ranked together.
 
     Attributes:
-        version: of the protocol's meaning; raised when the same fields come to mean something else.
+        version: of the protocol's meaning; raised when the same fields come to mean something else, e.g. when
+            the harness samples pools, trains or extracts features in another way.
         tier: the size class this spec belongs to.
         image_size: height and width of every film, in pixels.
         generator_steps: the budget of one generator fit, in generator optimizer steps. A generator that

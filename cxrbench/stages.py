@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.cache import Cache
+from cxrbench.cache import MANIFEST, Cache
 from cxrbench.contracts import (
     Classifier,
     Dataset,
@@ -32,7 +32,7 @@ from cxrbench.contracts import (
     no_progress,
 )
 from cxrbench.errors import DataError, UnreadableFilm
-from cxrbench.hashing import canonical_hash
+from cxrbench.hashing import canonical_hash, file_sha256
 from cxrbench.metrics.classification import check_probabilities
 from cxrbench.spec import BenchSpec
 from cxrbench.splits import Split, film_groups, near_copies, split_films
@@ -110,8 +110,8 @@ def index_data(name: str, dataset: Dataset) -> DataIndex:
 
 
 def split_key(data_hash: str, spec: BenchSpec) -> str:
-    """Identity of a split, known before any film is decoded."""
-    return canonical_hash([data_hash, list(spec.split), spec.split_seed, SPLIT_VERSION])
+    """Identity of a split, known before any film is decoded. Which films can be read is part of it."""
+    return canonical_hash([data_hash, list(spec.split), spec.split_seed, LOAD_VERSION, SPLIT_VERSION])
 
 
 def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Progress = no_progress) -> LoadedData:
@@ -191,13 +191,19 @@ def fit_generator(
     data: LoadedData,
     ctx: RunContext,
     cache: Cache,
-) -> Generator:
-    """Fit on the train split, or load the checkpoint of an equal fit."""
+) -> tuple[Generator, str]:
+    """Fit on the train split, or load the checkpoint of an equal fit.
+
+    Returns:
+        The fitted generator, and the identity of its weights: a GPU does not repeat a fit bit by bit, so
+        what is sampled from a checkpoint must be known by its content and not by how it was made.
+    """
 
     def build(folder: Path) -> None:
         generator.fit(data.train, ctx).save(folder)
 
-    return generator.load(cache.get("fit", key, build))
+    folder = cache.get("fit", key, build)
+    return generator.load(folder), canonical_hash([key, file_sha256(folder / MANIFEST)])
 
 
 def synthesise(

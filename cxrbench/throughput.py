@@ -20,14 +20,17 @@ def time_train_step(plugin: Steppable, train: Images, spec: BenchSpec, ctx: RunC
 
     Returns:
         ``step_seconds`` (median over the cycles, per step), ``images_per_second`` (batch over that) and
-        ``peak_memory_bytes`` (allocated on the GPU, or resident in this process on a CPU).
+        ``peak_memory_bytes``: what set-up and steps allocated on the GPU; on a CPU the highest resident
+        memory of this process so far, which is an upper bound for the plug-in.
     """
     import torch
 
     cuda = torch.device(ctx.device).type == "cuda"
-    plugin.setup(train, ctx)
     if cuda:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if cuda else 0
+    plugin.setup(train, ctx)
     cycle = plugin.steps_per_cycle()
     cycles = max(LEAST_CYCLES, spec.timed_steps // cycle)
     warm_up = -(-spec.warmup_steps // cycle) * cycle
@@ -48,7 +51,7 @@ def time_train_step(plugin: Steppable, train: Images, spec: BenchSpec, ctx: RunC
     return {
         "step_seconds": median,
         "images_per_second": plugin.images_per_step() / median,
-        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() if cuda else _resident_peak()),
+        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() - before if cuda else _resident_peak()),
     }
 
 

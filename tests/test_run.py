@@ -133,6 +133,41 @@ def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(tmp_path, monkeyp
     assert "2 trials run, 0 failed, 4 already done" in capsys.readouterr().out
 
 
+@dataclass
+class Counting(Classical):
+    """Counts its fits and fails every one."""
+
+    def fit(self, train, ctx):
+        FITS.append(ctx.seed)
+        raise Diverged("loss is nan")
+
+
+FITS = []
+
+
+def test_a_failed_fit_is_not_repeated_for_every_ratio(tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
+    FITS.clear()
+    assert run(tmp_path / "r", generators="counting", ratios="0,0.5,1,2") == 1
+    assert FITS == [0]
+    assert [s for what, s in statuses(tmp_path / "r").items() if "counting" in what] == ["diverged"] * 4
+
+
+def test_a_ratio_that_adds_nothing_is_no_arm(tmp_path):
+    assert run(tmp_path / "r", ratios="0,0.001") == 1
+    (record,) = [r for r in Store(tmp_path / "r") if r.status != "ok"]
+    assert "adds no film of" in record.error
+
+
+def test_an_interrupt_does_not_undo_a_finished_trial(tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
+    with pytest.MonkeyPatch.context() as patient:
+        patient.setattr(Interrupting, "fit", Classical.fit)
+        assert run(tmp_path / "r", generators="interrupting") == 0
+    assert run(tmp_path / "r", "--fresh", generators="interrupting") == 130
+    assert set(statuses(tmp_path / "r").values()) == {"ok"}
+
+
 def test_fail_fast_stops_at_the_first_failure(tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
     assert run(tmp_path / "r", "--fail-fast", generators="faulty,classical") == 1

@@ -1,6 +1,6 @@
 """The stages: computed once, nested pools, quarantine, and nothing of the test set in training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_no_group_stands_in_two_parts(index, cache):
 
 def test_a_longer_pool_begins_with_the_shorter_one(index, cache, context):
     data = load_and_split(index, SPEC, cache)
-    generator = fit_generator(Classical(), "key", data, context, cache)
+    generator, _ = fit_generator(Classical(), "key", data, context, cache)
     short = synthesise(generator, "key", data, {0: 5, 1: 70, 2: 5}, context, cache)
     long = synthesise(generator, "key", data, {0: 150, 1: 150, 2: 150}, context, cache)
     counts = {0: 5, 1: 70, 2: 5}
@@ -74,9 +74,20 @@ def test_an_equal_fit_is_loaded_not_trained(index, cache, context, monkeypatch):
     fit_generator(Classical(), "key", data, context, Cache(cache.root))
 
 
+def test_a_pool_is_known_by_the_weights_it_comes_from(index, cache, context):
+    data = load_and_split(index, SPEC, cache)
+    _, first = fit_generator(Classical(), "key", data, context, cache)
+    assert fit_generator(Classical(), "key", data, context, cache)[1] == first
+    cache.drop("fit", "key")
+    changed = data.images.pixels.copy()
+    changed[data.split.train[0]] = 0
+    other = replace(data, images=replace(data.images, pixels=changed))
+    assert fit_generator(Classical(), "key", other, context, cache)[1] != first
+
+
 def test_a_generator_that_returns_floats_is_refused(index, cache, context):
     data = load_and_split(index, SPEC, cache)
-    generator = fit_generator(Classical(), "key", data, context, cache)
+    generator, _ = fit_generator(Classical(), "key", data, context, cache)
     generator.sample = lambda labels, ctx: np.zeros((len(labels), 1, 32, 32))
     with pytest.raises(ValueError, match="sample must return uint8"):
         synthesise(generator, "other", data, {0: 4}, context, cache)

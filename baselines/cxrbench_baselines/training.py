@@ -63,7 +63,8 @@ class FilmBatches:
     """Training films resident on the device as uint8; batch ``step`` depends on (seed, step) only.
 
     Args:
-        batch: films per step; never more than there are, unless ``balanced``.
+        batch: films per step, also where there are fewer films than that: every arm must train on equally
+            many, or a difference between arms would be one of batch size.
         balanced: draw each class equally often, with replacement, whatever its share of the films.
     """
 
@@ -72,8 +73,7 @@ class FilmBatches:
             raise UsageError("there are no training films")
         self.pixels = torch.from_numpy(films.pixels).to(device)
         self.labels = torch.from_numpy(films.labels).to(device)
-        self.batch = batch if balanced else min(batch, len(films))
-        self.seed = seed
+        self.batch, self.seed = batch, seed
         share = np.bincount(films.labels, minlength=len(films.classes))[films.labels]
         self._shuffled: tuple[int, NDArray[np.int64]] | None = None
         self._weights = (1.0 / share) / (1.0 / share).sum() if balanced else None

@@ -114,10 +114,12 @@ def file_digests(root: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def check_classes(root: Path, classes: Sequence[str], counts: Sequence[int]) -> None:
-    """Raises DataError for an empty class or fewer than two classes."""
+    """Raises DataError for an empty class, a reserved name or fewer than two classes."""
     for name, count in zip(classes, counts, strict=True):
         if count == 0:
             raise DataError(f"class {name!r} in {root} has no image; remove the folder or add films")
+    if "all" in classes:
+        raise DataError(f"{root}: a class may not be called 'all', which means every class in the results; rename it")
     if len(classes) < 2:
         found = f"only the class {classes[0]!r}" if classes else "no class"
         raise DataError(f"{root} holds {found}; a classifier needs at least two classes with images")

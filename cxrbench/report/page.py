@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUARANTINE_SHOWN = 20
+LEAST_SEEDS = 3  # fewer repetitions have no interval worth printing
 MISSING = ""
 
 
@@ -82,7 +83,7 @@ def _section_page(section: Section, pictures: dict[str, str], open_data: bool) -
     if not fidelity.empty:
         lines += ["", "### Fidelity: distance to the training films", "", _FIDELITY_NOTE, ""]
         lines += [tables.markdown(_fidelity_view(fidelity))]
-        lines += [f"\n{note}" for note in _distinct_notes(section.of("fidelity"))]
+        lines += [f"\n{note}" for note in _notes_of_the_newest(section.of("fidelity"))]
     speed = tables.throughput_table(section)
     if not speed.empty:
         lines += ["", "### Train-step throughput", "", tables.markdown(_speed_view(speed))]
@@ -110,6 +111,7 @@ def _section_page(section: Section, pictures: dict[str, str], open_data: bool) -
 def _facts(section: Section) -> list[str]:
     newest = max(section.records or section.failures, key=lambda r: str(r.provenance.get("started", "")))
     facts = newest.provenance
+    devices = sorted({str(r.provenance.get("device", "?")) for r in section.records or section.failures})
     versions = facts.get("versions", {})
     seconds = sum(float(r.provenance.get("seconds", 0)) for r in section.records)
     lines = [
@@ -133,7 +135,7 @@ def _facts(section: Section) -> list[str]:
             if len(record.notes) > len(shown):
                 lines.append(f"  - and {len(record.notes) - len(shown)} more, listed in `records/{record.key}.json`")
     lines += [
-        f"- device: {facts.get('device', '?')}, {facts.get('threads', '?')} threads; "
+        f"- device: {'; '.join(devices)}; {facts.get('threads', '?')} threads; "
         f"python {facts.get('python', '?')}, " + ", ".join(f"{name} {v}" for name, v in versions.items()),
         f"- last command: `{facts.get('command', '?')}`; measuring took {seconds:.0f} s in all",
     ]
@@ -147,7 +149,7 @@ def _utility_view(ranked: pd.DataFrame, section: Section) -> pd.DataFrame:
     rows = []
     for row in ranked.to_dict("records"):
         arm = {
-            "rank": row["rank"],
+            "rank": MISSING if row["rank"] is pd.NA else row["rank"],
             "classifier": row["classifier"],
             "generator": row["generator"],
             "ratio": f"{row['ratio']:g}",
@@ -181,8 +183,9 @@ def _overall_fidelity(section: Section) -> dict[str, dict[str, float]]:
 
 
 _FIDELITY_NOTE = (
-    "Lower is better. `real held-out` is what films of the validation and test sets score at the same n: no honest "
-    "generator does better, and the Frechet distance at small n is mostly bias. Only InceptionV3 distances are FID."
+    "Lower is better. `real held-out` is what films of the validation and test sets score at the same n; it is not "
+    "zero because the Frechet distance at small n is mostly bias. A generator that scores clearly lower is probably "
+    "copying training films. Only InceptionV3 distances are FID."
 )
 
 
@@ -217,7 +220,7 @@ def _speed_view(table: pd.DataFrame) -> pd.DataFrame:
                 "batch": row["batch"],
                 "ms per step": f"{row['step_ms']:.1f}",
                 "films per second": f"{row['images_per_second']:.0f}",
-                "peak memory (MiB)": f"{row['peak_memory_mb']:.0f}",
+                "peak memory (MiB; on a CPU of the whole process)": f"{row['peak_memory_mb']:.0f}",
                 "device": row["device"],
             }
             for row in table.to_dict("records")
@@ -226,33 +229,40 @@ def _speed_view(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reading(ranked: pd.DataFrame) -> str:
-    """Says in a sentence what the table shows, without claiming more than the spread allows."""
-    arms = ranked[ranked["generator"] != REAL_ONLY].dropna(subset=["gain_mean"])
+    """Says in words what the table shows, without claiming more than the seeds allow."""
+    arms = ranked[ranked["generator"] != REAL_ONLY]
     if arms.empty:
         return "Only the real-only baseline has been run."
-    best = arms.sort_values("gain_mean", ascending=False).iloc[0]
-    who = f"`{best['generator']}` at ratio {best['ratio']:g} ({best['classifier']})"
-    gain, seeds = best["gain_mean"], int(best["seeds"])
-    if gain <= 0:
-        return f"No arm beats training on real films only; the best, {who}, changes AUROC by {gain:+.3f}."
-    half = _interval_over_seeds(best["gain_sd"], seeds)
-    if half is None:
-        return f"The best arm, {who}, changes AUROC by {gain:+.3f} with a single seed: that proves nothing."
-    interval = f"95% interval over {seeds} seeds {gain - half:+.3f} to {gain + half:+.3f}"
-    if half >= gain:
-        change = f"The best arm, {who}, changes AUROC by {gain:+.3f} ({interval})"
-        return f"{change}: no evidence that synthetic films help here."
-    return (
-        f"The best arm, {who}, gains {gain:+.3f} AUROC ({interval}; the best of {len(arms)} arms, so optimistic; the "
-        "chance of which films are in the test set is not in this interval)."
+    arms = arms.dropna(subset=["gain_mean"]).sort_values("gain_mean", ascending=False)
+    if arms.empty:
+        return "No arm has a real-only run of the same seed to be compared with, so there is no gain to speak of."
+    best, worst = arms.iloc[0], arms.iloc[-1]
+    sentences = [f"The best arm, {_arm(best)}, {_change(best, len(arms))}."]
+    if len(arms) > 1:
+        sentences.append(f"The worst, {_arm(worst)}, {_change(worst, len(arms))}.")
+    sentences.append(
+        f"Intervals are Student's over seeds, widened for {len(arms)} arms (Bonferroni); the chance of which films are "
+        "in the test set is not in them."
     )
+    return " ".join(sentences)
 
 
-def _interval_over_seeds(sd: float, seeds: int) -> float | None:
-    """Half the width of Student's 95% interval of a mean over seeds; None where one seed has no spread."""
+def _arm(row: pd.Series) -> str:
+    return f"`{row['generator']}` at ratio {row['ratio']:g} ({row['classifier']})"
+
+
+def _change(row: pd.Series, arms: int) -> str:
+    """What an arm does to AUROC, and whether more than chance is needed to explain it."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, seeds - 1) * sd / seeds**0.5) if seeds > 1 else None
+    gain, seeds = row["gain_mean"], int(row["gain_seeds"])
+    if seeds < LEAST_SEEDS:
+        return f"changes AUROC by {gain:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}: too few to tell from chance"
+    half = float(t.ppf(1 - 0.025 / arms, seeds - 1) * row["gain_sd"] / seeds**0.5)
+    interval = f"{gain:+.3f} AUROC, 95% interval {gain - half:+.3f} to {gain + half:+.3f} over {seeds} seeds"
+    if abs(gain) <= half:
+        return f"changes {interval}: no evidence that synthetic films help or harm here"
+    return f"{'gains' if gain > 0 else 'loses'} {interval}"
 
 
 def _write_tables(section: Section, folder: Path) -> None:
@@ -269,8 +279,9 @@ def _write_tables(section: Section, folder: Path) -> None:
             write_atomically(folder / section.slug / f"{name}.csv", text.getvalue().encode())
 
 
-def _distinct_notes(records: list[Record]) -> list[str]:
-    return list(dict.fromkeys(note for record in records for note in record.notes))
+def _notes_of_the_newest(records: list[Record]) -> list[str]:
+    """Older notes may have been mended since, e.g. by weights that are there now."""
+    return tables.newest_first(records)[0].notes
 
 
 def _one_line(text: str | None) -> str:

@@ -49,11 +49,12 @@ class Section:
 
 def sections(records: Iterable[Record]) -> list[Section]:
     """Sort records into comparable sections, by data set and tier."""
-    groups: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
-        groups.setdefault((record.trial.setting.data_hash, record.trial.setting.spec_hash), []).append(record)
+        setting = record.trial.setting
+        groups.setdefault((setting.data_hash, setting.split_key, setting.spec_hash), []).append(record)
     found = []
-    for (data_hash, spec_hash), group in groups.items():
+    for (data_hash, _, spec_hash), group in groups.items():
         current = _newest_versions(group)
         found.append(
             Section(
@@ -88,7 +89,11 @@ def utility_table(section: Section) -> pd.DataFrame:
 
 
 def leaderboard(section: Section) -> pd.DataFrame:
-    """Arms ranked by mean macro AUROC; the gain is paired with the real-only run of the same seed."""
+    """Each classifier's arms, ranked by their mean gain in macro AUROC over real films alone.
+
+    The gain is paired with the real-only run of the same seed, so arms that ran other seeds can be ranked
+    together; an arm without a baseline to pair with stands last, unranked.
+    """
     table = utility_table(section)
     if table.empty:
         return table
@@ -98,16 +103,18 @@ def leaderboard(section: Section) -> pd.DataFrame:
     by_arm = table.groupby(["classifier", "generator", "ratio"], sort=False)
     ranked = by_arm.agg(
         seeds=("seed", "nunique"),
+        gain_seeds=("gain", "count"),
         **{f"{name}_mean": (name, "mean") for name in (*HEADLINE, "gain")},
         **{f"{name}_sd": (name, "std") for name in (*HEADLINE, "gain")},
         train_synthetic=("train_synthetic", "first"),
         train_real=("train_real", "first"),
         test=("test", "first"),
     ).reset_index()
+    ranked = ranked.sort_values(["classifier", "gain_mean"], ascending=[True, False], kind="stable")
+    places = ranked.groupby("classifier")["gain_mean"].rank(ascending=False, method="min")
+    ranked.insert(0, "rank", places.astype("Int64"))
     ranked.loc[ranked["generator"] == REAL_ONLY, ["gain_mean", "gain_sd"]] = float("nan")
-    ranked = ranked.sort_values("auroc_macro_mean", ascending=False, kind="stable").reset_index(drop=True)
-    ranked.insert(0, "rank", ranked["auroc_macro_mean"].rank(ascending=False, method="min").astype(int))
-    return ranked
+    return ranked.reset_index(drop=True)
 
 
 def per_class_table(section: Section) -> pd.DataFrame:
@@ -126,9 +133,10 @@ def per_class_table(section: Section) -> pd.DataFrame:
 def fidelity_table(section: Section) -> pd.DataFrame:
     """Distances to the training films, mean and spread over generator seeds, per class and overall."""
     rows = []
-    for record in section.of("fidelity"):
+    for record in newest_first(section.of("fidelity")):
         for key, value in record.scores.items():
-            extractor, who, metric = key.split("/")
+            extractor, _, rest = key.partition("/")
+            who, _, metric = rest.rpartition("/")  # a class name may hold a slash
             rows.append(
                 {
                     "generator": record.trial.generator.name if record.trial.generator else "real held-out",
@@ -142,7 +150,8 @@ def fidelity_table(section: Section) -> pd.DataFrame:
             )
     if not rows:
         return pd.DataFrame()
-    long = pd.DataFrame(rows)
+    # A run that found another extractor's weights measures the others again: only the newest value counts.
+    long = pd.DataFrame(rows).drop_duplicates(["generator", "seed", "extractor", "class", "metric"])
     by = long.groupby(["extractor", "generator", "class", "n", "metric"], sort=False)["value"]
     wide = by.agg(["mean", "std"]).unstack("metric")
     wide.columns = [f"{metric}_{which}" for which, metric in wide.columns]
@@ -179,17 +188,34 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(rows + [line(row) for row in table.itertuples(index=False)])
 
 
+def newest_first(records: Iterable[Record]) -> list[Record]:
+    """By the time they were measured."""
+    return sorted(records, key=_started, reverse=True)
+
+
 def _newest_versions(records: list[Record]) -> list[Record]:
-    """Drop records that rest on a version of a plug-in that a newer record has replaced."""
+    """Drop records that rest on a version of a plug-in that a newer one has replaced.
+
+    Only a trial that ended well replaces an older version; a failure is shown if nothing newer went well.
+    """
     newest: dict[tuple[str, str], tuple[str, str]] = {}
     for record in records:
-        started = str(record.provenance.get("started", ""))
-        for plugin in _plugins(record.trial):
-            known = newest.get((plugin.kind, plugin.name), ("", ""))
-            newest[plugin.kind, plugin.name] = max(known, (started, plugin.identity))
-    return [
-        record for record in records if all(newest[p.kind, p.name][1] == p.identity for p in _plugins(record.trial))
-    ]
+        if record.status is Status.OK:
+            for plugin in _plugins(record.trial):
+                known = newest.get((plugin.kind, plugin.name), ("", ""))
+                newest[plugin.kind, plugin.name] = max(known, (_started(record), plugin.identity))
+
+    def is_current(record: Record) -> bool:
+        versions = [(newest.get((p.kind, p.name), ("", p.identity)), p) for p in _plugins(record.trial)]
+        if all(known[1] == plugin.identity for known, plugin in versions):
+            return True
+        return record.status is not Status.OK and all(_started(record) > known[0] for known, _ in versions)
+
+    return [record for record in records if is_current(record)]
+
+
+def _started(record: Record) -> str:
+    return str(record.provenance.get("started", ""))
 
 
 def _plugins(trial: Trial) -> list[PluginRef]:

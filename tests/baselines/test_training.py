@@ -24,6 +24,11 @@ def test_every_film_is_seen_once_before_any_is_seen_again():
     assert len(one_epoch) == 15
 
 
+def test_a_batch_larger_than_the_films_is_still_full():
+    batches = training.FilmBatches(toy_films(8, per_class=2), 32, "cpu", seed=0)
+    assert [len(batches.at(step)[1]) for step in range(3)] == [32, 32, 32]
+
+
 def test_a_batch_depends_on_seed_and_step_alone():
     films = toy_films(8)
     one, other = (training.FilmBatches(films, 4, "cpu", seed=1) for _ in range(2))

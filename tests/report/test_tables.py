@@ -102,23 +102,68 @@ def page_of(records, folder):
 
 
 def test_the_page_does_not_claim_a_gain_within_the_spread(tmp_path):
-    records = [utility(0.70, 0), utility(0.80, 1), utility(0.75, 0, GAN, 1.0), utility(0.77, 1, GAN, 1.0)]
-    assert "no evidence that synthetic films help here" in page_of(records, tmp_path)
+    records = [utility(0.7, s) for s in range(3)] + [utility(0.71 + 0.02 * (s - 1), s, GAN, 1.0) for s in range(3)]
+    assert "no evidence that synthetic films help or harm here" in page_of(records, tmp_path)
 
 
 def test_the_page_says_when_real_films_alone_are_best(tmp_path):
-    records = [utility(0.80, 0), utility(0.70, 0, GAN, 1.0)]
-    assert "No arm beats training on real films only" in page_of(records, tmp_path)
+    records = [utility(0.80, s) for s in range(3)] + [utility(0.70 + 0.001 * s, s, GAN, 1.0) for s in range(3)]
+    assert "loses -0.099 AUROC" in page_of(records, tmp_path)
 
 
 def test_a_gain_that_every_seed_shows_alike_is_reported_with_its_interval(tmp_path):
     records = [utility(0.70 + 0.01 * s, s) for s in range(4)]
     records += [utility(0.75 + 0.01 * s + 0.001 * (s % 2), s, GAN, 1.0) for s in range(4)]
-    assert "gains +0.051 AUROC (95% interval over 4 seeds +0.050 to +0.051" in page_of(records, tmp_path)
+    assert "gains +0.051 AUROC, 95% interval +0.050 to +0.051 over 4 seeds" in page_of(records, tmp_path)
 
 
-def test_one_seed_proves_nothing(tmp_path):
-    assert "single seed: that proves nothing" in page_of([utility(0.7, 0), utility(0.9, 0, GAN, 1.0)], tmp_path)
+def test_one_or_two_seeds_prove_nothing(tmp_path):
+    assert "over 1 seed: too few" in page_of([utility(0.7, 0), utility(0.9, 0, GAN, 1.0)], tmp_path / "one")
+    two = [utility(0.7, 0), utility(0.7, 1), utility(0.9, 0, GAN, 1.0), utility(0.9, 1, GAN, 1.0)]
+    assert "over 2 seeds: too few" in page_of(two, tmp_path / "two")
+
+
+def test_arms_whose_baseline_failed_have_no_gain_and_the_page_says_so(tmp_path):
+    records = [utility(0.0, 0, status=Status.FAILED, error="boom"), utility(0.9, 0, GAN, 1.0)]
+    assert "there is no gain to speak of" in page_of(records, tmp_path)
+
+
+def test_an_arm_that_lost_its_hard_seed_does_not_climb():
+    """Seed 1 is hard for everybody: the arm without it must not be ranked by its easier mean."""
+    hard, easy = 0.70, 0.90
+    mixed = GAN.model_copy(update={"name": "mixed", "identity": "3" * 64})
+    records = [utility(easy, 0), utility(hard, 1)]
+    records += [utility(easy - 0.02, 0, GAN, 1.0)]  # worse than real films, but only the easy seed
+    records += [utility(easy + 0.01, 0, mixed, 1.0), utility(hard + 0.01, 1, mixed, 1.0)]
+    assert list(tables.leaderboard(one_section(records))["generator"]) == ["mixed", "real only", "cgan"]
+
+
+def test_a_class_name_with_a_slash_survives_the_report(tmp_path):
+    trial = Trial(kind="fidelity", setting=SETTING, generator=GAN, generator_seed=0)
+    scores = {f"lite0/COVID/ARDS/{m}": 1.0 for m in ("fid", "kid_mean", "kid_std")}
+    table = tables.fidelity_table(one_section([record(trial, scores, counts={"n/COVID/ARDS": 5})]))
+    assert list(table["class"]) == ["COVID/ARDS"]
+
+
+def test_measuring_again_with_another_extractor_does_not_count_the_first_twice():
+    one, two = (
+        Trial(kind="fidelity", setting=SETTING, generator=GAN, generator_seed=0, extractors=weights)
+        for weights in ({"lite0": "a"}, {"lite0": "a", "inception": "b"})
+    )
+    scores = {f"lite0/all/{m}": 1.0 for m in ("fid", "kid_mean", "kid_std")}
+    newer = {key: 2.0 for key in scores}
+    section = one_section([record(one, scores), record(two, newer, started="2026-03-01T00:00:00")])
+    table = tables.fidelity_table(section)
+    assert list(table["fid_mean"]) == [2.0]
+    assert list(table["seeds"]) == [1]
+
+
+def test_a_failure_of_an_edited_plugin_does_not_hide_the_results_of_the_old_one():
+    edited = GAN.model_copy(update={"identity": "9" * 64})
+    failed = utility(0.0, 0, edited, 1.0, status=Status.INTERRUPTED, started="2026-03-01T00:00:00")
+    section = one_section([utility(0.7, 0), utility(0.8, 0, GAN, 1.0), failed])
+    assert len(section.records) == 2
+    assert section.failures == [failed]
 
 
 def test_failures_are_listed_not_hidden(tmp_path):

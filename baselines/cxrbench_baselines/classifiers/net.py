@@ -67,8 +67,7 @@ class NetClassifier:
         )
 
     def images_per_step(self) -> int:
-        assert self._state is not None, "call setup first"
-        return self._state.batches.batch
+        return self.batch
 
     def steps_per_cycle(self) -> int:
         return 1

@@ -48,7 +48,7 @@ class DCGAN(NetGenerator):
     """Args:
     width: channels of the layer at full resolution; doubled at every halving, at most 8 times.
     latent: dimensions of the noise.
-    batch: films per step (never more than the class has).
+    batch: films per step, all of one class.
     generator_rate, discriminator_rate: Adam's learning rates.
     stabilised: see above; the three parameters below are of no effect without it.
     penalty: weight of R1.
@@ -79,8 +79,7 @@ class DCGAN(NetGenerator):
         )
 
     def images_per_step(self) -> int:
-        """The mean over the classes, one of which may have fewer films than a batch."""
-        return round(sum(pair.batches.batch for pair in self._pairs) / len(self._pairs))
+        return self.batch
 
     def steps_per_cycle(self) -> int:
         return self.penalty_every * len(self._pairs) if self.stabilised else 1
