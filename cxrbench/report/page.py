@@ -259,10 +259,10 @@ def _change(row: pd.Series, arms: int) -> str:
     if seeds < LEAST_SEEDS:
         return f"changes AUROC by {gain:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}: too few to tell from chance"
     half = float(t.ppf(1 - 0.025 / arms, seeds - 1) * row["gain_sd"] / seeds**0.5)
-    interval = f"{gain:+.3f} AUROC, 95% interval {gain - half:+.3f} to {gain + half:+.3f} over {seeds} seeds"
+    change = f"changes AUROC by {gain:+.3f} (95% interval {gain - half:+.3f} to {gain + half:+.3f}, {seeds} seeds)"
     if abs(gain) <= half:
-        return f"changes {interval}: no evidence that synthetic films help or harm here"
-    return f"{'gains' if gain > 0 else 'loses'} {interval}"
+        return f"{change}: no evidence that synthetic films help or harm here"
+    return f"{change}: it {'helps' if gain > 0 else 'harms'} on this test set"
 
 
 def _write_tables(section: Section, folder: Path) -> None:
