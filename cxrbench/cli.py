@@ -245,7 +245,7 @@ def _prepare(request: Request, data: str, results: Path) -> tuple[Store, DataInd
 
 
 def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, seconds: float) -> None:
-    from cxrbench.report.tables import leaderboard, sections
+    from cxrbench.report.tables import leaderboard, rank_text, sections
 
     console = Console()
     for section in sections(store):
@@ -258,7 +258,7 @@ def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, sec
         for row in ranked.to_dict("records"):
             gain = row["gain_mean"]
             table.add_row(
-                "" if str(row["rank"]) == "<NA>" else str(row["rank"]),
+                rank_text(row["rank"]),
                 row["classifier"],
                 row["generator"],
                 f"{row['ratio']:g}",

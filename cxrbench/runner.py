@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.cache import Cache
-from cxrbench.contracts import Images, RunContext, Scores, Steppable
+from cxrbench.contracts import Generator, Images, RunContext, Scores, Steppable
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement, execute
 from cxrbench.hashing import canonical_hash
@@ -86,7 +87,7 @@ def run_plan(
     reporter.start(load_work + sum(relative_cost(trial, spec) for trial in todo))
     try:
         reporter.begin(f"load {index.name}", load_work)
-        bench = _Workbench(plan, index, load_and_split(index, spec, cache, reporter.step), cache, reporter, fresh)
+        bench = _Workbench(plan, load_and_split(index, spec, cache, reporter.step), cache, reporter, fresh)
         reporter.end(None)
         provenance = {"command": command, **describe_machine(plan.request.device)}
         for trial in todo:
@@ -114,7 +115,6 @@ class _Workbench:
     """What the trials of one run share."""
 
     plan: Plan
-    index: DataIndex
     data: LoadedData
     cache: Cache
     reporter: Reporter
@@ -224,16 +224,20 @@ class _Workbench:
         needed = self._added_counts(self.plan.largest_ratio)
         counts = {label: max(count, spec.fidelity_images) for label, count in needed.items()}
         with self._context(seed, spec.generator_steps) as ctx:
-            if key in self._failed_fits:  # every trial of this fit fails alike; fitting again costs hours
-                raise self._failed_fits[key]
-            try:
-                # A copy: what a fit leaves behind (nets, optimizers, films on the device) goes with the trial.
-                generator = copy.deepcopy(self.plan.generators[trial.generator.name])
-                fitted, weights_key = fit_generator(generator, key, self.data, ctx, self.cache)
-            except Exception as error:
-                self._failed_fits[key] = error
-                raise
+            fitted, weights_key = self._fit(trial.generator.name, key, ctx)
             return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
+
+    def _fit(self, name: str, key: str, ctx: RunContext) -> tuple[Generator, str]:
+        """Fit a copy: what a fit leaves behind (nets, optimizers, films on the device) goes with the trial."""
+        if key in self._failed_fits:  # every trial of this fit fails alike; fitting again costs hours
+            raise self._failed_fits[key]
+        try:
+            return fit_generator(copy.deepcopy(self.plan.generators[name]), key, self.data, ctx, self.cache)
+        except Exception as error:
+            # The error is kept, so its frames must not keep the nets that failed, or a GPU stays full.
+            traceback.clear_frames(error.__traceback__)
+            self._failed_fits[key] = error
+            raise
 
     def _added_counts(self, ratio: float) -> dict[int, int]:
         real = class_counts(self.data.images.labels[self.data.split.train], len(self.data.images.classes))

@@ -374,3 +374,34 @@ def test_a_third_party_package_is_found_and_run(tmp_path):
     records = [json.loads(p.read_text()) for p in (results / "records").glob("*.json")]
     assert {r["status"] for r in records} == {"ok"}
     assert "class-mean" in (results / "LEADERBOARD.md").read_text()
+
+
+def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(tmp_path, monkeypatch):
+    """A net that failed would else stay on the device for the rest of the run."""
+    import gc
+    import weakref
+
+    class Net:
+        """Stands for what a fit allocates."""
+
+    held = []
+
+    def fit(self, train, ctx):
+        net = Net()
+        held.append(weakref.ref(net))
+        raise Diverged("loss is nan")
+
+    alive = []
+
+    def classical_fit(self, train, ctx):
+        gc.collect()
+        alive.append(held[0]() is not None)
+        self._films = {str(i): train.of_class(i).pixels for i in range(len(train.classes))}
+        return self
+
+    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
+    monkeypatch.setattr(Counting, "fit", fit)
+    monkeypatch.setattr(Classical, "fit", classical_fit)
+    assert run(tmp_path / "r", generators="counting,classical") == 1
+    assert len(held) == 1
+    assert alive == [False]

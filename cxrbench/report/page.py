@@ -70,16 +70,15 @@ _INTRODUCTION = (
 def _section_page(section: Section, pictures: dict[str, str], open_data: bool) -> list[str]:
     lines = [f"## {section.data}, tier `{section.tier}`", ""]
     lines += _facts(section)
-    ranked = tables.leaderboard(section)
+    ranked, fidelity = tables.leaderboard(section), tables.fidelity_table(section)
     if not ranked.empty:
         lines += [
             "",
             "### Utility: what the classifier gains",
             "",
-            tables.markdown(_utility_view(ranked, section)),
+            tables.markdown(_utility_view(ranked, fidelity)),
         ]
         lines += ["", _reading(ranked)]
-    fidelity = tables.fidelity_table(section)
     if not fidelity.empty:
         lines += ["", "### Fidelity: distance to the training films", "", _FIDELITY_NOTE, ""]
         lines += [tables.markdown(_fidelity_view(fidelity))]
@@ -142,14 +141,14 @@ def _facts(section: Section) -> list[str]:
     return lines
 
 
-def _utility_view(ranked: pd.DataFrame, section: Section) -> pd.DataFrame:
+def _utility_view(ranked: pd.DataFrame, fidelity: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    headline = _overall_fidelity(section)
+    headline = _overall_fidelity(fidelity)
     rows = []
     for row in ranked.to_dict("records"):
         arm = {
-            "rank": MISSING if row["rank"] is pd.NA else row["rank"],
+            "rank": tables.rank_text(row["rank"]),
             "classifier": row["classifier"],
             "generator": row["generator"],
             "ratio": f"{row['ratio']:g}",
@@ -169,9 +168,8 @@ def _utility_view(ranked: pd.DataFrame, section: Section) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _overall_fidelity(section: Section) -> dict[str, dict[str, float]]:
+def _overall_fidelity(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Column label -> generator -> value over all classes; the kernel distance times 1000."""
-    table = tables.fidelity_table(section)
     columns: dict[str, dict[str, float]] = {}
     if table.empty:
         return columns

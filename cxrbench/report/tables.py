@@ -117,6 +117,11 @@ def leaderboard(section: Section) -> pd.DataFrame:
     return ranked.reset_index(drop=True)
 
 
+def rank_text(rank: object) -> str:
+    """A rank of ``leaderboard`` as it is shown: nothing where an arm is unranked."""
+    return "" if rank is pd.NA else str(rank)
+
+
 def per_class_table(section: Section) -> pd.DataFrame:
     """Mean precision, recall, F1 and AUROC of each class in every arm."""
     table = utility_table(section)
