@@ -46,7 +46,7 @@ def films() -> Callable[[int], Images]:
     @functools.cache
     def draw(size: int) -> Images:
         phantom = Phantom(patients_per_class=PATIENTS_PER_CLASS)
-        drawn = phantom.films()
+        drawn = phantom.listing().films
         pixels = np.stack([phantom.read(film, size) for film in drawn])[:, None]
         return Images(pixels, np.asarray([film.label for film in drawn], np.int64), phantom.classes())
 

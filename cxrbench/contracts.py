@@ -8,7 +8,7 @@ whose ``__init__`` does no work, so that they can be listed, hashed and shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -177,6 +177,10 @@ class Film:
         digest: sha256 of its content (of its recipe, for a film that is drawn).
         patient_id: the patient, or None where the origin does not say.
         source: the hospital or collection, or None.
+        view: the projection as the origin names it (``PA``, ``AP``, ``L`` ...), or None.
+        age: of the patient in years, or None.
+        sex: of the patient as the origin names it, or None.
+        split: ``train``, ``val`` or ``test`` where the origin has an official split, or None.
     """
 
     file: str
@@ -184,6 +188,25 @@ class Film:
     digest: str
     patient_id: str | None = None
     source: str | None = None
+    view: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set holds, before any film is decoded.
+
+    Attributes:
+        films: in a fixed order.
+        quarantined: file -> reason, of what should be a film and cannot be one (named but not there ...).
+        left_out: reason -> number of films that were not asked for (another view, another class ...).
+    """
+
+    films: list[Film]
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Dataset(Protocol):
@@ -193,10 +216,30 @@ class Dataset(Protocol):
 
     def classes(self) -> Sequence[str]: ...
 
-    def films(self) -> list[Film]: ...
+    def listing(self) -> Listing:
+        """List every film; decodes none.
+
+        Raises:
+            UsageError: a path or parameter is wrong.
+            DataError: the data set is not in its layout, or holds labels outside its classes.
+        """
+        ...
 
     def read(self, film: Film, size: int) -> NDArray[np.uint8]:
         """Decode one film to uint8 ``[size, size]``.
+
+        Raises:
+            UnreadableFilm: the file is no film; the message is the reason.
+        """
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """Optional: a data set that knows a film's own width and height without decoding it."""
+
+    def dimensions(self, film: Film) -> tuple[int, int]:
+        """Width and height of the stored film, in pixels.
 
         Raises:
             UnreadableFilm: the file is no film; the message is the reason.

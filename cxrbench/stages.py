@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,12 @@ from cxrbench.contracts import (
     RunContext,
     no_progress,
 )
+from cxrbench.duplicates import near_copies
 from cxrbench.errors import DataError, UnreadableFilm
 from cxrbench.hashing import canonical_hash, file_sha256
 from cxrbench.metrics.classification import check_probabilities
 from cxrbench.spec import BenchSpec
-from cxrbench.splits import Split, film_groups, near_copies, split_films
+from cxrbench.splits import Split, film_groups, split_films
 
 Progress = Callable[[int, int], None]
 
@@ -53,11 +54,13 @@ class DataIndex:
     dataset: Dataset
     classes: tuple[str, ...]
     films: list[Film]
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """sha256 of every film's content, label, patient and source, in order."""
-        rows = [[f.digest, f.label, f.patient_id, f.source] for f in self.films]
+        """sha256 of every film's content, label, patient, source and official split, in order."""
+        rows = [[f.digest, f.label, f.patient_id, f.source, f.split] for f in self.films]
         return canonical_hash([list(self.classes), rows])
 
 
@@ -106,7 +109,8 @@ class Pool:
 
 def index_data(name: str, dataset: Dataset) -> DataIndex:
     """List a data set. Raises whatever the data set raises for bad paths or bad metadata."""
-    return DataIndex(name, dataset, tuple(dataset.classes()), dataset.films())
+    listing = dataset.listing()
+    return DataIndex(name, dataset, tuple(dataset.classes()), listing.films, listing.quarantined, listing.left_out)
 
 
 def split_key(data_hash: str, spec: BenchSpec) -> str:
@@ -136,7 +140,8 @@ def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Pr
         groups, copies = stored["groups"], int(stored["copies"])
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     images = Images(pixels, labels, index.classes, groups.astype(str))
-    return LoadedData(images, split, facts["quarantined"], copies, canonical_hash([load_key, key]))
+    quarantined = {**index.quarantined, **facts["quarantined"]}
+    return LoadedData(images, split, quarantined, copies, canonical_hash([load_key, key]))
 
 
 def _decode_all(index: DataIndex, size: int, folder: Path, progress: Progress) -> None:

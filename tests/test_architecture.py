@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "hashing"},
     {"contracts"},
-    {"cache", "spec", "splits", "machine", "records"},
+    {"cache", "spec", "splits", "duplicates", "machine", "records"},
     {"registry"},
     {"datasets", "features", "metrics", "store"},
     {"stages", "throughput", "progress"},

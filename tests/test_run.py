@@ -217,7 +217,7 @@ def write_films(root, films=14):
     from PIL import Image
 
     phantom = Phantom(patients_per_class=films, max_films=1)
-    for film in phantom.films():
+    for film in phantom.listing().films:
         folder = root / film.file.split("/")[0] / "images"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(phantom.read(film, 48)).save(folder / f"{film.file.split('/')[1]}.png")

@@ -133,7 +133,7 @@ def test_synthetic_films_are_added_to_training_and_nowhere_else(index, cache, co
 
 def write_films(root, damaged=()):
     phantom = Phantom(patients_per_class=12, max_films=1)
-    for film in phantom.films():
+    for film in phantom.listing().films:
         folder = root / film.file.split("/")[0] / "images"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(phantom.read(film, 48)).save(folder / f"{film.file.split('/')[1]}.png")

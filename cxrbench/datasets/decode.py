@@ -71,3 +71,18 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "1", "P", "RGB"):
         return image.convert("L")
     raise UnreadableFilm(f"colour mode {image.mode} is not one films are stored in")
+
+
+def stored_dimensions(path: Path) -> tuple[int, int]:
+    """Width and height of an image file from its header, in pixels.
+
+    Raises:
+        UnreadableFilm: no image, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except UnidentifiedImageError:
+        raise UnreadableFilm("not an image, or of an unknown format") from None
+    except (Image.DecompressionBombError, *DAMAGE) as error:
+        raise UnreadableFilm(f"damaged: {error}") from None

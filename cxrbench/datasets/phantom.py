@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.contracts import Film
+from cxrbench.contracts import Film, Listing
 from cxrbench.errors import UsageError
 from cxrbench.hashing import canonical_hash
 
@@ -52,7 +52,7 @@ class Phantom:
     def classes(self) -> tuple[str, ...]:
         return CLASSES
 
-    def films(self) -> list[Film]:
+    def listing(self) -> Listing:
         """List every film in a fixed order; draws nothing yet."""
         if not 0.0 <= self.shortcut <= 1.0:
             raise UsageError(f"phantom: shortcut must lie in [0, 1], got {self.shortcut}")
@@ -77,7 +77,7 @@ class Phantom:
                             source=HOSPITALS[hospital],
                         )
                     )
-        return films
+        return Listing(films)
 
     def plan(self) -> list[float]:
         """The parameters that decide the pixels of a film (not how many there are)."""

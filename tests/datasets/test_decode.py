@@ -12,7 +12,7 @@ from cxrbench.datasets.phantom import Phantom
 from cxrbench.errors import UnreadableFilm
 
 PHANTOM = Phantom(patients_per_class=1, max_films=1)
-GREY = PHANTOM.read(PHANTOM.films()[0], 96)
+GREY = PHANTOM.read(PHANTOM.listing().films[0], 96)
 FILM = Image.fromarray(GREY)
 
 

@@ -1,6 +1,7 @@
 """Layouts on disk, and what ``--data`` makes of a text."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def with_csv(root, text, encoding="utf-8"):
 def test_the_radiography_layout_is_read_class_by_class_without_its_masks(kaggle):
     dataset = Radiography(str(kaggle))
     assert dataset.classes() == ("COVID", "Normal")
-    assert [(film.file, film.label) for film in dataset.films()] == [
+    assert [(film.file, film.label) for film in dataset.listing().films] == [
         ("COVID/images/COVID-0.png", 0),
         ("COVID/images/COVID-1.png", 0),
         ("Normal/images/Normal-0.png", 1),
@@ -78,7 +79,7 @@ def test_the_radiography_layout_is_read_class_by_class_without_its_masks(kaggle)
 
 def test_a_film_is_identified_by_its_bytes_and_can_be_read(kaggle):
     dataset = Radiography(str(kaggle))
-    film = dataset.films()[3]
+    film = dataset.listing().films[3]
     assert film.digest == file_sha256(kaggle / film.file)
     pixels = dataset.read(film, 6)
     assert pixels[0, 0] == 0
@@ -93,7 +94,7 @@ def test_metadata_adds_patients_and_sources_where_it_has_them(kaggle):
         "Normal/images/Normal-0.png,Normal,,,\n",
         encoding="utf-8-sig",
     )
-    films = {film.file: (film.patient_id, film.source) for film in Radiography(str(kaggle)).films()}
+    films = {film.file: (film.patient_id, film.source) for film in Radiography(str(kaggle)).listing().films}
     assert films.pop("COVID/images/COVID-1.png") == ("p7", "Hannover")
     assert set(films.values()) == {(None, None)}
 
@@ -106,7 +107,7 @@ def test_folders_without_images_inside_are_no_classes(kaggle):
 def test_one_folder_per_class_is_read(folder):
     dataset = Folder(str(folder))
     assert dataset.classes() == ("healthy", "sick")
-    assert [(film.file, film.label) for film in dataset.films()] == [
+    assert [(film.file, film.label) for film in dataset.listing().films] == [
         ("healthy/0.png", 0),
         ("sick/0.png", 1),
         ("sick/1.png", 1),
@@ -117,7 +118,7 @@ def test_only_image_files_and_visible_folders_count(folder):
     (folder / "sick" / "notes.txt").write_text("x")
     (folder / "sick" / "2.PNG").write_bytes((folder / "sick" / "0.png").read_bytes())
     (folder / ".thumbnails").mkdir()
-    assert Counter(film.label for film in Folder(str(folder)).films()) == {0: 1, 1: 3}
+    assert Counter(film.label for film in Folder(str(folder)).listing().films) == {0: 1, 1: 3}
 
 
 @pytest.mark.parametrize("named", ["", "metadata.csv"])
@@ -128,23 +129,20 @@ def test_a_csv_decides_labels_patients_and_sources(folder, named):
     )
     dataset = Folder(str(folder / named))
     assert dataset.classes() == ("COVID", "Normal")
-    assert [(f.file, f.label, f.patient_id, f.source) for f in dataset.films()] == [
+    assert [(f.file, f.label, f.patient_id, f.source) for f in dataset.listing().films] == [
         ("sick/0.png", 0, "p1", None),
         ("healthy/0.png", 1, None, None),
         ("sick/1.png", 0, "p1", None),
     ]
-    assert dataset.read(dataset.films()[1], 6)[5, 5] == 70
+    assert dataset.read(dataset.listing().films[1], 6)[5, 5] == 70
 
 
 BAD_CSV = {
-    "listed twice": (
-        "file,label\nsick/0.png,a\nhealthy/0.png,b\nsick/0.png,b\n",
-        "line 4: sick/0.png is listed a second",
+    "no file of a class is there": (
+        "file,label\nno.png,a\nhealthy/0.png,b\n",
+        r"class 'a' in .* has no image \(1 files were refused, the first because: named, but not there\)",
     ),
-    "files missing": (
-        "file,label\nno.png,a\nnone.png,b\nsick/0.png,b\n",
-        "names 2 files that do not exist, first no.png",
-    ),
+    "unknown split": ("file,label,split\nsick/0.png,a,later\n", "line 2: split 'later' is none of train, val, test"),
     "no label column": ("file,class\nsick/0.png,a\n", "has no column label"),
     "no columns at all": ("", "has no column file, label"),
     "empty label": ("file,label\nsick/0.png,a\nhealthy/0.png,\n", "line 3: file or label is empty"),
@@ -152,38 +150,85 @@ BAD_CSV = {
     "empty file name": ("file,label\n ,a\n", "line 2: file or label is empty"),
     "one class": ("file,label\nsick/0.png,a\nhealthy/0.png,a\n", "only the class 'a'"),
     "no rows": ("file,label\n", "holds no class"),
-    "outside": ("file,label\n../secret.png,a\nhealthy/0.png,b\n", r"names \.\./secret.png, which lies outside"),
-    "outside, absolute": ("file,label\n{outside},a\nhealthy/0.png,b\n", "which lies outside"),
-    "a folder": ("file,label\nsick,a\nhealthy/0.png,b\n", "names 1 files that do not exist"),
 }
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_CSV.values(), ids=BAD_CSV)
 def test_a_malformed_csv_is_a_data_error_that_says_where(folder, text, message):
-    write_film(folder.parent / "secret.png")
-    with_csv(folder, text.format(outside=folder.parent / "secret.png"))
+    with_csv(folder, text)
     with pytest.raises(DataError, match=message):
-        Folder(str(folder)).films()
+        Folder(str(folder)).listing()
 
 
-def test_a_link_out_of_the_folder_is_not_followed_from_a_csv(folder):
+BAD_LINE = {
+    "listed twice, two labels": ("sick/0.png,b\nsick/0.png,a", "sick/0.png", "listed twice in .* with different facts"),
+    "not there": ("no.png,a", "no.png", "named, but not there"),
+    "a folder": ("sick,a", "sick", "is no file"),
+    "outside": ("../secret.png,a", "../secret.png", "lies outside the folder of metadata.csv"),
+    "outside, absolute": ("/secret.png,a", "/secret.png", "lies outside the folder of metadata.csv"),
+    "a loop of links": ("loop.png,a", "loop.png", "cannot be opened: Too many levels of symbolic links"),
+    "a broken link": ("broken.png,a", "broken.png", "named, but not there"),
+}
+
+
+@pytest.mark.parametrize(("line", "file", "reason"), BAD_LINE.values(), ids=BAD_LINE)
+def test_a_line_that_names_no_film_is_quarantined_and_the_others_are_read(folder, line, file, reason):
     write_film(folder.parent / "secret.png")
-    (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    with pytest.raises(DataError, match=r"link\.png, which lies outside"):
-        Folder(str(with_csv(folder, "file,label\nlink.png,a\nhealthy/0.png,b\n"))).films()
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "broken.png").symlink_to(folder / "nowhere.png")
+    with_csv(folder, f"file,label\nhealthy/0.png,b\nsick/1.png,a\n{line}\n")
+    listing = Folder(str(folder)).listing()
+    assert [film.file for film in listing.films] == ["healthy/0.png", "sick/1.png"]
+    assert list(listing.quarantined) == [file]
+    assert re.search(reason, listing.quarantined[file])
+
+
+def test_a_line_that_stands_twice_counts_once(folder):
+    with_csv(folder, "file,label\nsick/0.png,a\nhealthy/0.png,b\nsick/0.png,a\n")
+    listing = Folder(str(folder)).listing()
+    assert (len(listing.films), listing.quarantined) == (2, {})
+
+
+def test_labels_with_spaces_and_commas_and_every_column_are_read(folder):
+    with_csv(
+        folder,
+        "file,label,patient_id,source,view,age,sex,split\n"
+        'sick/0.png,"COVID, severe",p1,a b,PA,058Y,F,Training\nhealthy/0.png,no finding,,,,-1,,test\n',
+    )
+    dataset = Folder(str(folder))
+    assert dataset.classes() == ("COVID, severe", "no finding")
+    first, second = dataset.listing().films
+    assert (first.patient_id, first.source, first.view, first.age, first.sex, first.split) == (
+        "p1",
+        "a b",
+        "PA",
+        58.0,
+        "F",
+        "train",
+    )
+    assert (second.patient_id, second.age, second.split) == (None, None, "test")
+
+
+def test_loops_and_broken_links_in_a_class_folder_are_quarantined(folder):
+    (folder / "sick" / "loop.png").symlink_to(folder / "sick" / "loop.png")
+    (folder / "sick" / "deep").symlink_to(folder)
+    assert list(Folder(str(folder)).listing().quarantined) == ["sick/loop.png"]
 
 
 @pytest.mark.parametrize("layout", [Folder, Radiography])
 def test_a_csv_that_is_not_utf8_is_a_data_error(kaggle, layout):
     with_csv(kaggle, "file,label\nCOVID/images/COVID-0.png,Köln\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"metadata.csv is not UTF-8 \(byte 37\); save it as UTF-8"):
-        layout(str(kaggle)).films()
+        layout(str(kaggle)).listing()
 
 
-def test_the_radiography_layout_refuses_a_file_listed_twice(kaggle):
+def test_a_film_of_two_patients_is_quarantined(kaggle):
     with_csv(kaggle, "file,patient_id\nCOVID/images/COVID-0.png,p1\nCOVID/images/COVID-0.png,p2\n")
-    with pytest.raises(DataError, match=r"line 3: COVID/images/COVID-0\.png is listed a second time"):
-        Radiography(str(kaggle)).films()
+    listing = Radiography(str(kaggle)).listing()
+    assert len(listing.films) == 4
+    assert listing.quarantined == {
+        "COVID/images/COVID-0.png": "listed twice in metadata.csv with different facts (line 3); keep one line"
+    }
 
 
 @pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
@@ -191,21 +236,21 @@ def test_an_empty_class_is_a_data_error(tmp_path, layout, inside):
     write_film(tmp_path / "films" / "full" / inside / "0.png")
     (tmp_path / "films" / "bare" / inside).mkdir(parents=True)
     with pytest.raises(DataError, match=r"class 'bare' in .* has no image"):
-        layout(str(tmp_path / "films")).films()
+        layout(str(tmp_path / "films")).listing()
 
 
 @pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
 def test_a_single_class_is_a_data_error(tmp_path, layout, inside):
     write_film(tmp_path / "films" / "lonely" / inside / "0.png")
     with pytest.raises(DataError, match="only the class 'lonely'; a classifier needs at least two"):
-        layout(str(tmp_path / "films")).films()
+        layout(str(tmp_path / "films")).listing()
 
 
 @pytest.mark.parametrize("layout", [Folder, Radiography])
 def test_an_empty_folder_is_a_data_error(tmp_path, layout):
     (tmp_path / "films").mkdir()
     with pytest.raises(DataError, match="holds no class"):
-        layout(str(tmp_path / "films")).films()
+        layout(str(tmp_path / "films")).listing()
 
 
 @pytest.mark.parametrize("layout", [Folder, Radiography])
@@ -216,7 +261,7 @@ def test_an_empty_folder_is_a_data_error(tmp_path, layout):
 def test_a_path_that_is_no_folder_is_a_usage_error(tmp_path, layout, name, message):
     (tmp_path / "plain.txt").write_text("x")
     with pytest.raises(UsageError, match=message):
-        layout(str(tmp_path / name) if name else "").films()
+        layout(str(tmp_path / name) if name else "").listing()
 
 
 @pytest.mark.parametrize("layout", [Folder, Radiography])
@@ -225,53 +270,53 @@ def test_films_from_folders_are_not_redistributable_unless_somebody_says_so(layo
 
 
 def test_a_second_listing_reads_no_file(kaggle, reads):
-    first = Radiography(str(kaggle)).films()
+    first = Radiography(str(kaggle)).listing().films
     assert sorted(reads) == sorted(kaggle.glob("*/images/*.png"))
     reads.clear()
-    assert Radiography(str(kaggle)).films() == first
+    assert Radiography(str(kaggle)).listing().films == first
     assert reads == []
 
 
 def test_only_a_changed_file_is_read_again(kaggle, reads):
-    before = Radiography(str(kaggle)).films()
+    before = Radiography(str(kaggle)).listing().films
     reads.clear()
     changed = kaggle / "Normal" / "images" / "Normal-1.png"
     write_film(changed, 222)
     os.utime(changed, ns=(1, 1))
-    after = Radiography(str(kaggle)).films()
+    after = Radiography(str(kaggle)).listing().films
     assert reads == [changed]
     assert [film.file for one, film in zip(before, after, strict=True) if one != film] == ["Normal/images/Normal-1.png"]
 
 
 def test_added_and_removed_files_are_noticed(kaggle, reads):
-    Radiography(str(kaggle)).films()
+    Radiography(str(kaggle)).listing()
     reads.clear()
     (kaggle / "Normal" / "images" / "Normal-0.png").unlink()
     write_film(kaggle / "COVID" / "images" / "COVID-9.png", 9)
-    names = [Path(film.file).stem for film in Radiography(str(kaggle)).films()]
+    names = [Path(film.file).stem for film in Radiography(str(kaggle)).listing().films]
     assert names == ["COVID-0", "COVID-1", "COVID-9", "Normal-1", "Normal-2"]
     assert reads == [kaggle / "COVID" / "images" / "COVID-9.png"]
 
 
 @pytest.mark.parametrize("text", ["", '{"COVID'])
 def test_a_torn_digest_index_is_made_again(kaggle, private_cache, reads, text):
-    first = Radiography(str(kaggle)).films()
+    first = Radiography(str(kaggle)).listing().films
     reads.clear()
     (index,) = (private_cache / "digests").iterdir()
     index.write_text(text)
-    assert Radiography(str(kaggle)).films() == first
+    assert Radiography(str(kaggle)).listing().films == first
     assert len(reads) == len(first)
 
 
 def test_two_folders_do_not_share_a_digest_index(kaggle, folder, private_cache):
-    Radiography(str(kaggle)).films()
-    Folder(str(folder)).films()
+    Radiography(str(kaggle)).listing()
+    Folder(str(folder)).listing()
     assert len(list((private_cache / "digests").iterdir())) == 2
 
 
 def test_read_metadata_needs_no_label_unless_it_is_asked_for(tmp_path):
     with_csv(tmp_path, 'file,source\n"a, b.png",Hannover\n')
-    assert files.read_metadata(tmp_path / "metadata.csv") == {"a, b.png": files.Metadata(source="Hannover")}
+    assert files.read_metadata(tmp_path / "metadata.csv") == ({"a, b.png": files.Metadata(source="Hannover")}, {})
 
 
 def test_a_data_set_is_resolved_by_name():
@@ -331,7 +376,7 @@ def test_what_cannot_be_resolved_is_a_usage_error(text, message):
 )
 def test_the_real_data_sets_are_read_whole(real_data, name, counts):
     shown, dataset = resolve_dataset(str(real_data / name))
-    films = dataset.films()
+    films = dataset.listing().films
     assert (shown, type(dataset)) == (name, Radiography)
     assert len(films) == sum(counts.values())
     assert Counter(dataset.classes()[film.label] for film in films) == counts
@@ -339,11 +384,11 @@ def test_the_real_data_sets_are_read_whole(real_data, name, counts):
 
 def test_real_films_can_be_decoded(real_data):
     dataset = Radiography(str(real_data / "external"))
-    for film in dataset.films()[::100]:
+    for film in dataset.listing().films[::100]:
         assert dataset.read(film, 32).std() > 5
 
 
 def test_the_external_films_know_their_patients_and_sources(real_data):
-    films = Radiography(str(real_data / "external")).films()
+    films = Radiography(str(real_data / "external")).listing().films
     assert sum(film.patient_id is not None for film in films) > 800
     assert all(film.source for film in films)

@@ -15,7 +15,7 @@ NORMAL = CLASSES.index("Normal")
 
 
 def films_of(phantom, size):
-    return np.stack([phantom.read(film, size) for film in phantom.films()]).astype(float)
+    return np.stack([phantom.read(film, size) for film in phantom.listing().films]).astype(float)
 
 
 def draw(label, patient, class_signal, size=32, hospital=0):
@@ -33,7 +33,7 @@ def draw(label, patient, class_signal, size=32, hospital=0):
 def accuracy_on_unseen_patients(phantom):
     """Of the nearest class mean, learned from every other film."""
     pixels = films_of(phantom, 16).reshape(-1, 256)
-    labels = np.array([film.label for film in phantom.films()])
+    labels = np.array([film.label for film in phantom.listing().films])
     learn = np.arange(len(labels)) % 2 == 0
     means = np.stack([pixels[learn & (labels == label)].mean(axis=0) for label in range(len(CLASSES))])
     distances = np.linalg.norm(pixels[~learn, None] - means, axis=2)
@@ -44,18 +44,18 @@ def accuracy_on_unseen_patients(phantom):
 def normals():
     """A 64-pixel film of each of 60 healthy patients."""
     phantom = Phantom(patients_per_class=60, max_films=1)
-    return np.stack([phantom.read(film, 64) for film in phantom.films() if film.label == NORMAL]).astype(float)
+    return np.stack([phantom.read(film, 64) for film in phantom.listing().films if film.label == NORMAL]).astype(float)
 
 
 def test_the_same_seed_draws_the_same_films():
     one, other = Phantom(patients_per_class=4), Phantom(patients_per_class=4)
-    assert one.films() == other.films()
+    assert one.listing().films == other.listing().films
     np.testing.assert_array_equal(films_of(one, 32), films_of(other, 32))
 
 
 def test_another_seed_draws_other_films():
     one, other = Phantom(patients_per_class=3, max_films=1), Phantom(patients_per_class=3, max_films=1, seed=1)
-    assert not set(f.digest for f in one.films()) & set(f.digest for f in other.films())
+    assert not set(f.digest for f in one.listing().films) & set(f.digest for f in other.listing().films)
     assert all(not np.array_equal(a, b) for a, b in zip(films_of(one, 32), films_of(other, 32), strict=True))
 
 
@@ -63,7 +63,7 @@ def test_another_seed_draws_other_films():
 @given(st.integers(8, 100))
 def test_films_have_the_size_that_was_asked_for(size):
     phantom = Phantom(patients_per_class=1, max_films=1)
-    film = phantom.read(phantom.films()[0], size)
+    film = phantom.read(phantom.listing().films[0], size)
     assert film.shape == (size, size)
     assert film.dtype == np.uint8
     assert film.min() < 60
@@ -78,31 +78,31 @@ def test_a_film_shows_the_same_picture_at_every_size(label):
 
 
 def test_patients_have_one_to_max_films_films():
-    films = Phantom(patients_per_class=60, max_films=4).films()
+    films = Phantom(patients_per_class=60, max_films=4).listing().films
     counts = Counter(film.patient_id for film in films)
     assert len(counts) == 3 * 60
     assert set(counts.values()) == {1, 2, 3, 4}
 
 
 def test_a_patient_has_one_class_and_one_hospital():
-    facts = {(film.patient_id, film.label, film.source) for film in Phantom(patients_per_class=60).films()}
+    facts = {(film.patient_id, film.label, film.source) for film in Phantom(patients_per_class=60).listing().films}
     assert len(facts) == len({patient for patient, _, _ in facts})
 
 
 def test_every_film_has_its_own_name_and_digest():
-    films = Phantom(patients_per_class=20).films()
+    films = Phantom(patients_per_class=20).listing().films
     assert len({film.file for film in films}) == len({film.digest for film in films}) == len(films)
 
 
 def test_more_patients_leave_the_films_of_the_first_ones_as_they_were():
-    few = {film.file: film for film in Phantom(patients_per_class=3).films()}
-    many = {film.file: film for film in Phantom(patients_per_class=6).films()}
+    few = {film.file: film for film in Phantom(patients_per_class=3).listing().films}
+    many = {film.file: film for film in Phantom(patients_per_class=6).listing().films}
     assert few.items() < many.items()
 
 
 def test_films_of_one_patient_differ_less_than_those_of_strangers():
     phantom = Phantom(patients_per_class=30, max_films=2, class_signal=0.0)
-    films = phantom.films()
+    films = phantom.listing().films
     pixels = films_of(phantom, 32)
     pixels -= pixels.mean(axis=(1, 2), keepdims=True)
     neighbours = [(i, films[i].patient_id == films[i + 1].patient_id) for i in range(len(films) - 1)]
@@ -118,7 +118,7 @@ def test_films_of_one_patient_differ_less_than_those_of_strangers():
 )
 def test_digests_follow_the_parameters_that_decide_the_pixels(change):
     phantom = Phantom(patients_per_class=2, max_films=1)
-    assert phantom.films()[0].digest != replace(phantom, **change).films()[0].digest
+    assert phantom.listing().films[0].digest != replace(phantom, **change).listing().films[0].digest
 
 
 @pytest.mark.parametrize("patient", range(5))
@@ -167,7 +167,7 @@ def test_lungs_are_darker_than_the_mediastinum_between_them(normals):
 
 def hospitals_by_class(shortcut):
     table = np.zeros((len(CLASSES), len(HOSPITALS)))
-    for film in Phantom(patients_per_class=200, max_films=1, shortcut=shortcut).films():
+    for film in Phantom(patients_per_class=200, max_films=1, shortcut=shortcut).listing().films:
         table[film.label, HOSPITALS.index(film.source)] += 1 / 200
     return table
 
@@ -205,4 +205,4 @@ def test_every_hospital_puts_its_marker_in_its_own_corner(hospital):
 )
 def test_parameters_out_of_range_are_usage_errors(bad):
     with pytest.raises(UsageError, match=f"phantom: .*{next(iter(bad))}"):
-        Phantom(**bad).films()
+        Phantom(**bad).listing()

@@ -42,7 +42,7 @@ def test_features_do_not_depend_on_how_films_are_batched():
 
 def test_other_films_are_nearer_than_noise():
     phantom = Phantom(patients_per_class=16, max_films=1)
-    films = np.stack([phantom.read(film, 32) for film in phantom.films()])[:, None]
+    films = np.stack([phantom.read(film, 32) for film in phantom.listing().films])[:, None]
     noise = np.random.default_rng(0).integers(0, 256, (24, 1, 32, 32), dtype=np.uint8)
     real, others, noisy = (Lite0().extract(x, "cpu", no_progress) for x in (films[::2], films[1::2], noise))
     assert frechet_distance(others, real) < frechet_distance(noisy, real) / 3
