@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,3 +27,64 @@ def real_data() -> Path:
     if not named:
         pytest.skip("CXRBENCH_DATA is not set: it names the folder of real chest X-rays")
     return Path(named)
+
+
+@pytest.fixture
+def cli() -> Callable[..., int]:
+    """Runs the command in this process and returns its exit code."""
+    from cxrbench.cli import main
+
+    def command(*arguments: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["cxrbench", *map(str, arguments)])
+            before = signal.getsignal(signal.SIGTERM)
+            try:
+                main()
+            except SystemExit as end:
+                return int(end.code or 0)
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        return 0
+
+    return command
+
+
+@pytest.fixture
+def draw_hospital() -> Callable[..., list[dict[str, str]]]:
+    """Draws a folder of PNGs and the metadata.csv that names them."""
+    from PIL import Image
+
+    from cxrbench.datasets.phantom import CLASSES, Phantom
+
+    def draw(
+        root: Path, facts: Callable[[int], dict[str, str]], patients: int = 12, seed: int = 0
+    ) -> list[dict[str, str]]:
+        """One film of each of a phantom's patients; ``facts`` gives the further columns of film number i.
+
+        Returns:
+            The rows of the table; ``write_table`` writes them again where a test has changed them.
+        """
+        root.mkdir(parents=True)
+        phantom, rows = Phantom(patients_per_class=patients, max_films=1, seed=seed), []
+        for number, film in enumerate(phantom.listing().films):
+            name = f"{film.file.replace('/', '-')}.png"
+            Image.fromarray(phantom.read(film, 64)).save(root / name)
+            rows.append({"file": name, "label": CLASSES[film.label], **facts(number)})
+        write_table(root, rows)
+        return rows
+
+    return draw
+
+
+def write_table(root: Path, rows: list[dict[str, str]]) -> None:
+    """``metadata.csv`` beside the films."""
+    with (root / "metadata.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.fixture(name="write_table")
+def write_table_fixture() -> Callable[[Path, list[dict[str, str]]], None]:
+    """``write_table``, for tests that spoil a table."""
+    return write_table

@@ -4,54 +4,88 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from cxrbench.datasets.dicom import DICOM_SUFFIXES, dicom_dimensions, dicom_grey
+from cxrbench.datasets.pixels import to_square, white_level
 from cxrbench.errors import UnreadableFilm
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"}) | TIFF_SUFFIXES | DICOM_SUFFIXES
 # What Pillow raises for damaged files of one format or another.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
-LEAST_TELLING = 8  # pixels: a film smaller than this may be of one grey level and yet no blank
 MAX_PIXELS = 120_000_000  # a 35 x 43 cm film at 0.1 mm is 15 million; far beyond it lies a bomb
+# MAX_PIXELS decides. Once and for all, as ``catch_warnings`` is not safe where threads decode.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def decode_film(path: Path, size: int) -> NDArray[np.uint8]:
-    """Decode one file to uint8 ``[size, size]``, dark = low values as stored.
+    """Decode one file to uint8 ``[size, size]``; dark = low values as stored, dark = air for DICOM.
 
     Colour is reduced by ITU-R 601 luma, transparency is composed onto black, and 16-bit values are scaled
-    by the smallest of 8, 10, 12, 14 or 16 bits that holds their maximum (X-ray detectors store 12 bits in
-    16-bit files). The aspect ratio is not kept: films are resized to a square, as the published studies do.
+    by ``white_level``. The aspect ratio is not kept: films are resized to a square, as the published studies
+    do. A DICOM file (``.dcm``, ``.dicom``) is shown as its window says; see ``dicom_grey``. Other formats
+    are told by their content (JPEG named ``.png`` is common on Kaggle), except for TIFF under another name:
+    viewers that trust the name show nothing, so nobody has ever looked at that film.
 
     Raises:
-        UnreadableFilm: empty, truncated, no image, several frames, blank, or larger than ``MAX_PIXELS``.
+        UnreadableFilm: empty, truncated, no image, several frames, blank, misnamed, or of more than
+            ``MAX_PIXELS`` pixels.
     """
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        _refuse_empty(path)
+        return to_square(dicom_grey(path, MAX_PIXELS), size)
+    with opened(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableFilm(f"{image.width}x{image.height} pixels are too many for a film")
+        if getattr(image, "n_frames", 1) > 1:
+            raise UnreadableFilm(f"holds {image.n_frames} frames, expected one")  # type: ignore[attr-defined]
+        grey = _to_grey(image)
+    return to_square(grey, size)
+
+
+def stored_dimensions(path: Path) -> tuple[int, int]:
+    """Width and height of an image file from its header, in pixels.
+
+    Raises:
+        UnreadableFilm: no image, damaged or misnamed.
+    """
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        _refuse_empty(path)
+        return dicom_dimensions(path)
+    with opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The image; everything that Pillow raises for it, now or later, becomes UnreadableFilm."""
+    _refuse_empty(path)
     try:
-        if path.stat().st_size == 0:
-            raise UnreadableFilm("empty file (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS decides below
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UnreadableFilm(f"{image.width}x{image.height} pixels are too many for a film")
-                if getattr(image, "n_frames", 1) > 1:
-                    raise UnreadableFilm(f"holds {image.n_frames} frames, expected one")  # type: ignore[attr-defined]
-                grey = _to_grey(image)
+        with Image.open(path) as image:
+            if image.format == "TIFF" and path.suffix.lower() not in TIFF_SUFFIXES:
+                raise UnreadableFilm(f"is TIFF, but named {path.suffix or 'without a suffix'}: rename it")
+            yield image
     except UnidentifiedImageError:
         raise UnreadableFilm("not an image, or of an unknown format") from None
     except Image.DecompressionBombError:
         raise UnreadableFilm("far too many pixels for a film") from None
     except DAMAGE as error:
         raise UnreadableFilm(f"damaged: {error}") from None
-    small = grey.resize((size, size), Image.Resampling.BICUBIC)
-    film = np.clip(np.rint(np.asarray(small, dtype=np.float32)), 0, 255).astype(np.uint8)
-    low, high = grey.getextrema()
-    if low == high or (size >= LEAST_TELLING and film.min() == film.max()):
-        raise UnreadableFilm("blank: every pixel has the same value")
-    return film
+
+
+def _refuse_empty(path: Path) -> None:
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableFilm("empty file (0 bytes)")
+    except OSError as error:
+        raise UnreadableFilm(f"damaged: {error}") from None
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
@@ -61,8 +95,7 @@ def _to_grey(image: Image.Image) -> Image.Image:
         if not np.isfinite(values).all() or values.min() < 0:
             raise UnreadableFilm("has negative or non-finite grey values")
         peak = float(values.max())
-        ranges = (1.0,) if image.mode == "F" else ()  # floats may also run from 0 to 1
-        top = next((top for top in (*ranges, *(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))) if peak <= top), peak)
+        top = 1.0 if image.mode == "F" and peak <= 1 else white_level(peak)  # floats may also run from 0 to 1
         return Image.fromarray(values * (255.0 / top))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -71,18 +104,3 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "1", "P", "RGB"):
         return image.convert("L")
     raise UnreadableFilm(f"colour mode {image.mode} is not one films are stored in")
-
-
-def stored_dimensions(path: Path) -> tuple[int, int]:
-    """Width and height of an image file from its header, in pixels.
-
-    Raises:
-        UnreadableFilm: no image, or damaged.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except UnidentifiedImageError:
-        raise UnreadableFilm("not an image, or of an unknown format") from None
-    except (Image.DecompressionBombError, *DAMAGE) as error:
-        raise UnreadableFilm(f"damaged: {error}") from None

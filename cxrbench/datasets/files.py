@@ -84,8 +84,13 @@ def existing_folder(path: str, what: str) -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files directly in ``folder`` that are named like images, by name; a broken link is one of them."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.is_dir())
+    """The files directly in ``folder`` that are named like images, by name; a broken link is one of them.
+
+    Hidden files are none: macOS leaves a ``._NAME.jpeg`` beside each file it packs.
+    """
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and not p.is_dir()
+    )
 
 
 def read_metadata(path: Path, required: Sequence[str] = ("file",)) -> tuple[dict[str, Metadata], dict[str, str]]:

@@ -11,7 +11,9 @@ from cxrbench.datasets.files import Entry, FileDataset, check_classes, image_fil
 
 @dataclass
 class Folder(FileDataset):
-    """``CLASS/*.png``, or a CSV with the columns file,label[,patient_id][,source][,view][,age][,sex][,split].
+    """``CLASS/*.png`` (or ``.jpg``, ``.dcm`` ...; see ``SUFFIXES``), or a CSV that names the films.
+
+    The CSV has the columns file,label[,patient_id][,source][,view][,age][,sex][,split].
 
     Args:
         root: the folder of the class folders, or the folder that holds ``metadata.csv``, or a CSV file.
@@ -22,7 +24,8 @@ class Folder(FileDataset):
         table = self._table()
         if table:
             return tuple(sorted({str(meta.label) for meta in read_metadata(table, ("file", "label"))[0].values()}))
-        return tuple(sorted(p.name for p in self.folder().iterdir() if p.is_dir() and not p.name.startswith(".")))
+        visible = (p for p in self.folder().iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX")))
+        return tuple(sorted(path.name for path in visible))
 
     def listing(self) -> Listing:
         """Raises UsageError for a missing folder; DataError for an empty class or a malformed CSV."""

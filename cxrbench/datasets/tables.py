@@ -6,6 +6,7 @@ import csv
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cxrbench.errors import DataError
 
@@ -32,6 +33,62 @@ def read_rows(path: Path, required: Sequence[str] = ()) -> list[tuple[int, Row]]
             padded = [*cells, *[""] * (len(header) - len(cells))]
             rows.append((line, dict(zip(header, padded, strict=False))))
     return rows
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, stripped text) of every line of a text file that is not empty.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, text in enumerate(file, start=1):
+                if text.strip():
+                    yield number, text.strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def find_table(root: Path, pattern: str) -> Path:
+    """The file in ``root`` whose name matches ``pattern``; the last by name where several do.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = sorted(path for path in root.glob(pattern) if path.is_file())
+    if not found:
+        raise DataError(f"{root} has no {pattern}, which says what its films show; is this the right folder?")
+    return found[-1]
+
+
+def has_columns(path: Path, names: Sequence[str]) -> bool:
+    """Is ``path`` a CSV file whose first line names these columns? Reads no more than that line."""
+    try:
+        return path.is_file() and set(names) <= set(next(_csv_lines(path), (0, []))[1])
+    except DataError:  # not a CSV file, so none with these columns
+        return False
+
+
+def short_source(url: str) -> str | None:
+    """A short name for where a film comes from: the host, and on GitHub and Kaggle the owner, too.
+
+    ``https://github.com/ieee8023/covid-chestxray-dataset`` is ``github.com/ieee8023``; a competition is its own
+    owner: ``kaggle.com/c/rsna-pneumonia-detection-challenge``. None for a text that names no host.
+    """
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+    except ValueError:  # brackets that are no IPv6 address
+        return None
+    host = parts.netloc.lower().removeprefix("www.")
+    if "." not in host or " " in host:
+        return None
+    if host not in ("github.com", "kaggle.com"):
+        return host
+    path = [part for part in parts.path.split("/") if part and part != "datasets"]
+    return "/".join([host, *path[: 2 if path[:1] in (["c"], ["competitions"]) else 1]])
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
