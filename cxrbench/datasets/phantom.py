@@ -22,7 +22,7 @@ from cxrbench.hashing import canonical_hash
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 
-DRAWING_VERSION = 1  # raised when the same parameters come to mean other pixels
+DRAWING_VERSION = 2  # raised when the same parameters come to mean other pixels
 
 Field = NDArray[np.floating]
 
@@ -161,6 +161,7 @@ def draw_film(
     hilum = np.exp(-(((np.abs(x) - 0.20) / 0.11) ** 2) - ((y - base + 0.50) / 0.20) ** 2)
     vessels = _smooth_noise(anatomy, x.shape[0], 24)
     image += lungs * (0.10 * hilum + 0.05 * vessels * (0.4 + hilum))
+    image += 0.03 * _smooth_noise(anatomy, x.shape[0], 44) * body  # no two people are alike in their fine structure
 
     severity = class_signal * disease.uniform(0.0, 1.0)  # the mildest cases keep the task from being trivial
     room = np.clip((0.85 - image) / 0.60, 0.0, 1.0)  # an opacity whitens air, not bone or heart
