@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxrbench import __version__
+from cxrbench.cli_data import data_app
 from cxrbench.errors import CxrbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_app, name="data")
 
 DataOption = Annotated[
     str, typer.Option("--data", help="A data set's name (phantom, phantom:shortcut=0.5) or a folder or CSV.")
@@ -51,6 +53,15 @@ ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of record
 PretrainedOption = Annotated[
     str,
     typer.Option("--pretrained", help="Fine-tune the classifiers: imagenet, or a file of weights."),
+]
+SplitByOption = Annotated[
+    str, typer.Option("--split-by", help="auto, patient, source (test on other hospitals) or official.")
+]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help="Rename, merge or drop classes: 'Viral Pneumonia=Pneumonia,Other=-'.")
+]
+ExternalOption = Annotated[
+    str, typer.Option("--external", help="A second data set on which every classifier is tested, too.")
 ]
 
 
@@ -83,6 +94,9 @@ def run(
     device: DeviceOption = "auto",
     results: ResultsOption = Path("results"),
     pretrained: PretrainedOption = "",
+    split_by: SplitByOption = "auto",
+    labels: LabelsOption = "",
+    external: ExternalOption = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every trial again.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failed trial.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
@@ -90,8 +104,8 @@ def run(
     """Train generators and classifiers, measure, and write the leaderboard."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
-    request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained)
-    store, index, plan = _prepare(request, data, results)
+    request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained, split_by)
+    store, index, plan = _prepare(request, data, results, labels, external)
 
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.progress import make_reporter
@@ -99,7 +113,7 @@ def run(
     from cxrbench.runner import run_plan
 
     reporter = make_reporter(quiet)
-    for note in plan.notes:
+    for note in [*plan.notes, *(plan.external.notes if plan.external else ())]:
         reporter.say(f"note: {note}")
     outcome = run_plan(
         plan,
@@ -131,10 +145,13 @@ def plan(
     device: DeviceOption = "auto",
     results: ResultsOption = Path("results"),
     pretrained: PretrainedOption = "",
+    split_by: SplitByOption = "auto",
+    labels: LabelsOption = "",
+    external: ExternalOption = "",
 ) -> None:
     """Show the trials of a run and which of them are done, without running anything."""
-    request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained)
-    store, _, planned = _prepare(request, data, results)
+    request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained, split_by)
+    store, _, planned = _prepare(request, data, results, labels, external)
     table = Table("trial", "state", "key")
     done = 0
     for trial in planned.trials:
@@ -209,12 +226,13 @@ def _request(
     seeds: int | None,
     device: str,
     pretrained: str,
+    split_by: str,
 ) -> Request:
     from cxrbench.machine import choose_device
     from cxrbench.plan import Request, parse_names, parse_ratios
     from cxrbench.spec import DEFAULT_SEEDS, spec_of_tier
 
-    spec = spec_of_tier(tier)
+    spec = spec_of_tier(tier, split_by)
     if seeds is not None and seeds < 1:
         raise UsageError(f"--seeds {seeds}: at least one repetition is needed")
     names = parse_names(classifiers, "classifier")
@@ -230,43 +248,33 @@ def _request(
     )
 
 
-def _prepare(request: Request, data: str, results: Path) -> tuple[Store, DataIndex, Plan]:
+def _prepare(request: Request, data: str, results: Path, labels: str, external: str) -> tuple[Store, DataIndex, Plan]:
     """Everything that can go wrong before the first trial goes wrong here."""
     from cxrbench.datasets.resolve import resolve_dataset
+    from cxrbench.external import match_external
     from cxrbench.plan import make_plan
+    from cxrbench.renames import parse_labels
     from cxrbench.stages import index_data
     from cxrbench.store import Store
 
+    renames = parse_labels(labels)
     store = Store(results)
     store.prepare()
     name, dataset = resolve_dataset(data)
-    index = index_data(name, dataset)
-    return store, index, make_plan(request, index)
+    if not external:
+        index = index_data(name, dataset, renames)
+        return store, index, make_plan(request, index)
+    other_name, other = resolve_dataset(external)
+    index = index_data(name, dataset, renames, other.classes())
+    matched = match_external(index_data(other_name, other, renames, dataset.classes()), index.classes)
+    return store, index, make_plan(request, index, matched)
 
 
 def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, seconds: float) -> None:
-    from cxrbench.report.tables import leaderboard, rank_text, sections
+    from cxrbench.report.terminal import summaries
 
     console = Console()
-    for section in sections(store):
-        if section.data_hash != index.hash:
-            continue
-        ranked = leaderboard(section)
-        table = Table(title=f"{section.data}, tier {section.tier}")
-        for column in ("rank", "classifier", "generator", "ratio", "AUROC", "gain", "F1", "seeds"):
-            table.add_column(column, justify="left" if column in ("classifier", "generator") else "right")
-        for row in ranked.to_dict("records"):
-            gain = row["gain_mean"]
-            table.add_row(
-                rank_text(row["rank"]),
-                row["classifier"],
-                row["generator"],
-                f"{row['ratio']:g}",
-                f"{row['auroc_macro_mean']:.3f}",
-                "" if gain != gain else f"{gain:+.3f}",
-                f"{row['f1_macro_mean']:.3f}",
-                str(row["seeds"]),
-            )
+    for table in summaries(store, index.hash):
         console.print(table)
     state = "interrupted" if outcome.interrupted else "finished"
     console.print(

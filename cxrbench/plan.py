@@ -17,11 +17,13 @@ from cxrbench.contracts import (
     WeightsUnavailable,
 )
 from cxrbench.errors import UsageError
+from cxrbench.external import ExternalIndex
 from cxrbench.hashing import canonical_hash, plugin_identity, plugin_parameters
 from cxrbench.machine import device_name
 from cxrbench.records import PluginRef, Setting, Trial
 from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
 from cxrbench.spec import BenchSpec
+from cxrbench.splits import resolve_policy
 from cxrbench.stages import DataIndex, split_key
 
 
@@ -49,6 +51,7 @@ class Plan:
 
     Attributes:
         notes: what was left out and why, e.g. an extractor without weights.
+        external: the external test set that every classifier is scored on, too.
     """
 
     request: Request
@@ -57,6 +60,7 @@ class Plan:
     classifiers: dict[str, Classifier]
     extractors: dict[str, FeatureExtractor]
     notes: list[str] = field(default_factory=list)
+    external: ExternalIndex | None = None
 
     @property
     def largest_ratio(self) -> float:
@@ -93,8 +97,8 @@ def parse_names(text: str, kind: str) -> tuple[str, ...]:
     return names
 
 
-def make_plan(request: Request, index: DataIndex) -> Plan:
-    """Every trial of the grid, in the order they run.
+def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None = None) -> Plan:
+    """Every trial of the grid, in the order they run; ``external`` doubles the utility trials.
 
     Raises:
         UsageError: an unknown plug-in or parameter, or one whose preflight fails.
@@ -106,40 +110,45 @@ def make_plan(request: Request, index: DataIndex) -> Plan:
     setting = Setting(
         data=index.name,
         data_hash=index.hash,
-        split_key=split_key(index.hash, spec),
+        split_key=split_key(index, spec),
         spec_hash=spec.hash,
         tier=spec.tier,
         image_size=spec.image_size,
+        split_by=resolve_policy(spec.split_by, index.films),
+        clean=index.clean,
     )
     generator_refs = {n: _reference(n, g, "generator", spec) for n, g in generators.items()}
     classifier_refs = {n: _reference(n, c, "classifier", spec) for n, c in classifiers.items()}
+
+    def scored(utility: Trial) -> list[Trial]:
+        """A utility trial and, right behind it, its external one: the classifier is trained once for both."""
+        if external is None:
+            return [utility]
+        there = {"kind": "external", "external": external.key(spec.image_size), "external_data": external.index.name}
+        return [utility, utility.model_copy(update=there)]
 
     trials = [
         Trial(kind="data", setting=setting),
         Trial(kind="fidelity", setting=setting, extractors=weights),
     ]
-    for classifier in classifier_refs.values():
-        trials += [
-            Trial(kind="utility", setting=setting, ratio=0.0, classifier=classifier, classifier_seed=seed)
-            for seed in seeds
-        ]
+    for classifier, seed in itertools.product(classifier_refs.values(), seeds):
+        trials += scored(Trial(kind="utility", setting=setting, ratio=0.0, classifier=classifier, classifier_seed=seed))
     for generator, seed in itertools.product(generator_refs.values(), seeds):
         trials.append(
             Trial(kind="fidelity", setting=setting, generator=generator, generator_seed=seed, extractors=weights)
         )
-        trials += [
-            Trial(
-                kind="utility",
-                setting=setting,
-                generator=generator,
-                generator_seed=seed,
-                ratio=ratio,
-                classifier=classifier,
-                classifier_seed=seed,
+        for classifier, ratio in itertools.product(classifier_refs.values(), request.ratios):
+            trials += scored(
+                Trial(
+                    kind="utility",
+                    setting=setting,
+                    generator=generator,
+                    generator_seed=seed,
+                    ratio=ratio,
+                    classifier=classifier,
+                    classifier_seed=seed,
+                )
             )
-            for classifier in classifier_refs.values()
-            for ratio in request.ratios
-        ]
     machine = device_name(request.device)
     trials += [
         Trial(kind="throughput", setting=setting, generator=generator_refs[name], environment=machine)
@@ -151,13 +160,15 @@ def make_plan(request: Request, index: DataIndex) -> Plan:
         for name, plugin in classifiers.items()
         if isinstance(plugin, Steppable)
     ]
-    return Plan(request, trials, generators, classifiers, extractors, notes)
+    return Plan(request, trials, generators, classifiers, extractors, notes, external)
 
 
 def relative_cost(trial: Trial, spec: BenchSpec) -> float:
     """A trial's share of the work, for the progress bar; fits are charged to the fidelity trial."""
     if trial.kind == "utility":
         return spec.classifier_steps * 1.0
+    if trial.kind == "external":  # its classifier is trained by the utility trial before it
+        return spec.classifier_steps * 0.05
     if trial.kind == "fidelity":
         return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if trial.generator else 0.0)
     return float(spec.timed_steps)

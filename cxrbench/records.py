@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cxrbench.hashing import canonical_hash
 
-TrialKind = Literal["data", "fidelity", "utility", "throughput"]
+TrialKind = Literal["data", "fidelity", "utility", "external", "throughput"]
 
 
 class Status(StrEnum):
@@ -39,6 +39,8 @@ class Setting(BaseModel):
     Attributes:
         data, tier: names for people; ``data_hash`` and ``spec_hash`` are the identities.
         split_key: identity of the split.
+        split_by: how the films were divided, for people: ``split_key`` depends on it.
+        clean: how the data were cleaned, for people: ``data_hash`` depends on it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,8 @@ class Setting(BaseModel):
     spec_hash: str
     tier: str
     image_size: int
+    split_by: str = "patient"  # what it was before there was a choice
+    clean: str = "none"
 
 
 class Trial(BaseModel):
@@ -57,10 +61,12 @@ class Trial(BaseModel):
     Attributes:
         kind: what is measured: ``data`` (what was read and how it was split), ``fidelity`` (of a generator's
             pool; of held-out real films where the generator is None), ``utility`` (a classifier trained with
-            a ratio of synthetic films; the baseline where the generator is None) or ``throughput`` (of a
-            plug-in's train step).
+            a ratio of synthetic films; the baseline where the generator is None), ``external`` (the same
+            classifier, scored on an external test set) or ``throughput`` (of a plug-in's train step).
         environment: device name for ``throughput``, whose result belongs to the machine; else empty.
         extractors: name -> weights sha256 for ``fidelity``; else empty.
+        external: identity of the external films as they are loaded, for ``external``; else empty.
+        external_data: their name, for people.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,11 +80,16 @@ class Trial(BaseModel):
     classifier_seed: int | None = None
     environment: str = ""
     extractors: dict[str, str] = Field(default_factory=dict)
+    external: str = ""
+    external_data: str = ""
 
     @property
     def key(self) -> str:
         """sha256 of everything that decides the result: names for people are left out."""
-        content = self.model_dump(mode="json", exclude={"setting": {"data", "tier"}})
+        names = {"data", "tier", "split_by", "clean"}
+        content = self.model_dump(mode="json", exclude={"setting": names, "external_data": True})
+        if not self.external:  # so trials of the other kinds keep the keys they had before there was this kind
+            del content["external"]
         for plugin in ("generator", "classifier"):
             if content[plugin] is not None:
                 content[plugin] = content[plugin]["identity"]
@@ -95,9 +106,10 @@ class Trial(BaseModel):
             who = self.generator.name if self.generator else "real held-out films"
             return f"fidelity of {who}" + (f", seed {self.generator_seed}" if self.generator else "")
         classifier = self.classifier.name if self.classifier else "?"
+        where = f", on {self.external_data or 'external films'}" if self.kind == "external" else ""
         if self.generator is None:
-            return f"{classifier} on real films, seed {self.classifier_seed}"
-        return f"{classifier} with {self.ratio:g} x {self.generator.name}, seed {self.classifier_seed}"
+            return f"{classifier} on real films, seed {self.classifier_seed}{where}"
+        return f"{classifier} with {self.ratio:g} x {self.generator.name}, seed {self.classifier_seed}{where}"
 
 
 class Record(BaseModel):

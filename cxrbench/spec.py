@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from cxrbench.errors import UsageError
 from cxrbench.hashing import canonical_hash
+
+SplitBy = Literal["auto", "patient", "source", "official"]
 
 
 class BenchSpec(BaseModel):
@@ -26,12 +29,15 @@ class BenchSpec(BaseModel):
         timed_steps: train steps timed for the throughput, after ``warmup_steps``.
         split: fractions of train, validation and test.
         split_seed: of the split's shuffle.
+        split_by: how films are divided: ``patient`` (at random, patients whole), ``source`` (test on hospitals
+            never trained on), ``official`` (as the data set's origin says); ``auto`` is ``official`` where
+            every film has an official part, else ``patient``.
         extractors: feature extractors the fidelity is measured in, where their weights can be had.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+    version: int = 2
     tier: str
     image_size: int
     generator_steps: int
@@ -42,6 +48,7 @@ class BenchSpec(BaseModel):
     warmup_steps: int = 5
     split: tuple[float, float, float] = (0.6, 0.2, 0.2)
     split_seed: int = 0
+    split_by: SplitBy = "auto"
     extractors: tuple[str, ...] = ("lite0", "inception")
 
     @property
@@ -79,14 +86,16 @@ TIERS: dict[str, BenchSpec] = {
 DEFAULT_SEEDS = {"smoke": 1, "quick": 2, "cpu": 3, "standard": 3, "full": 3}
 
 
-def spec_of_tier(tier: str) -> BenchSpec:
-    """Look a tier's spec up.
+def spec_of_tier(tier: str, split_by: str = "auto") -> BenchSpec:
+    """Look a tier's spec up; ``split_by`` is the one part of it that a user chooses.
 
     Raises:
-        UsageError: there is no such tier.
+        UsageError: there is no such tier, or no such way to split.
     """
     if tier not in TIERS:
         near = difflib.get_close_matches(tier, TIERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TIERS)}"
         raise UsageError(f"unknown tier {tier!r}; {hint}")
-    return TIERS[tier]
+    if split_by not in get_args(SplitBy):
+        raise UsageError(f"unknown --split-by {split_by!r}; there are {', '.join(get_args(SplitBy))}")
+    return TIERS[tier].model_copy(update={"split_by": split_by})

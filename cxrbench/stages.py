@@ -7,14 +7,11 @@ split + pool -> train and predict.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxrbench.cache import MANIFEST, Cache
 from cxrbench.contracts import (
@@ -32,23 +29,31 @@ from cxrbench.contracts import (
     no_progress,
 )
 from cxrbench.duplicates import near_copies
-from cxrbench.errors import DataError, UnreadableFilm
+from cxrbench.errors import DataError
 from cxrbench.hashing import canonical_hash, file_sha256
+from cxrbench.loading import Decoded, decode_films
 from cxrbench.metrics.classification import check_probabilities
+from cxrbench.renames import Renames, check_labels, rename_classes
 from cxrbench.spec import BenchSpec
-from cxrbench.splits import Split, film_groups, split_films
+from cxrbench.splits import Split, resolve_policy, split_films
 
 Progress = Callable[[int, int], None]
 
-LOAD_VERSION = 1  # raised when decoding changes the pixels
-SPLIT_VERSION = 1  # raised when grouping or dealing changes
-THUMBNAIL = 32  # pixels; near-copies are sought among thumbnails of this size
+LOAD_VERSION = 2  # raised when decoding changes the pixels
+SPLIT_VERSION = 3  # raised when grouping or dealing changes, or what counts as a near-copy
 SAMPLE_CHUNK = 64  # films sampled under one seed; a pool's prefix never depends on its length
 
 
 @dataclass(frozen=True)
 class DataIndex:
-    """A data set's films before any is decoded."""
+    """A data set's films before any is decoded.
+
+    Attributes:
+        quarantined: file -> reason, of what should be a film and cannot be one.
+        left_out: reason -> number of films that were not asked for.
+        clean: the policy by which films were removed after an audit; ``none`` where there was none.
+        removed: file -> finding, of the films that were removed.
+    """
 
     name: str
     dataset: Dataset
@@ -56,12 +61,15 @@ class DataIndex:
     films: list[Film]
     quarantined: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    clean: str = "none"
+    removed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """sha256 of every film's content, label, patient, source and official split, in order."""
+        """sha256 of every film's content, label, patient, source and official split, in order; and of the
+        cleaning, where there was one."""
         rows = [[f.digest, f.label, f.patient_id, f.source, f.split] for f in self.films]
-        return canonical_hash([list(self.classes), rows])
+        return canonical_hash([list(self.classes), rows] + ([self.clean] if self.clean != "none" else []))
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class LoadedData:
         quarantined: file -> reason, of the films that could not be read.
         copies: pairs of near-copies found (rows of ``images``).
         key: identity of the decoded pixels and the split together.
+        decoded: what is known of the films, row by row of ``images``.
     """
 
     images: Images
@@ -80,6 +89,7 @@ class LoadedData:
     quarantined: dict[str, str]
     copies: int
     key: str
+    decoded: Decoded
 
     @property
     def train(self) -> Images:
@@ -107,82 +117,72 @@ class Pool:
         return self.images.subset(np.concatenate(rows).astype(np.int64))
 
 
-def index_data(name: str, dataset: Dataset) -> DataIndex:
-    """List a data set. Raises whatever the data set raises for bad paths or bad metadata."""
+def index_data(
+    name: str, dataset: Dataset, labels: Renames | None = None, other_classes: Sequence[str] = ()
+) -> DataIndex:
+    """List a data set.
+
+    Args:
+        labels: own class name -> wanted name, or ``-`` for a class to drop.
+        other_classes: further names that ``labels`` may hold: those of the other data set of the run.
+
+    Raises:
+        UsageError: ``labels`` names a class that neither data set has; and what the data set raises.
+        DataError: ``labels`` leaves fewer than two classes; and what the data set raises.
+    """
+    if labels:
+        check_labels(labels, sorted({*dataset.classes(), *other_classes}))
+        dataset = rename_classes(dataset, labels)
     listing = dataset.listing()
     return DataIndex(name, dataset, tuple(dataset.classes()), listing.films, listing.quarantined, listing.left_out)
 
 
-def split_key(data_hash: str, spec: BenchSpec) -> str:
+def load_key(index: DataIndex, size: int) -> str:
+    """Identity of the decoded films."""
+    return canonical_hash([index.hash, size, LOAD_VERSION])
+
+
+def split_key(index: DataIndex, spec: BenchSpec) -> str:
     """Identity of a split, known before any film is decoded. Which films can be read is part of it."""
-    return canonical_hash([data_hash, list(spec.split), spec.split_seed, LOAD_VERSION, SPLIT_VERSION])
+    by = resolve_policy(spec.split_by, index.films)
+    return canonical_hash([index.hash, by, list(spec.split), spec.split_seed, LOAD_VERSION, SPLIT_VERSION])
 
 
 def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Progress = no_progress) -> LoadedData:
-    """Decode every film once and deal the films out.
+    """Decode every film once and deal the films out by the spec's policy.
 
     Raises:
-        DataError: too few readable films, or a class that cannot be split.
+        DataError: too few readable films, a class that cannot be split, or official parts that share films.
     """
-    load_key = canonical_hash([index.hash, spec.image_size, LOAD_VERSION])
-    folder = cache.get("load", load_key, lambda path: _decode_all(index, spec.image_size, path, progress))
-    facts = json.loads((folder / "facts.json").read_text())
-    kept = np.asarray(facts["kept"], dtype=np.int64)
-    labels = np.asarray([index.films[i].label for i in kept], dtype=np.int64)
+    decoded = decode_films(
+        index.dataset, index.films, load_key(index, spec.image_size), spec.image_size, cache, progress
+    )
+    labels = decoded.labels
     for label, name in enumerate(index.classes):
         if not (labels == label).any():
             raise DataError(f"class {name!r}: none of its films could be read; see the quarantine list")
 
-    key = split_key(index.hash, spec)
-    split_folder = cache.get("split", key, lambda path: _split_all(index, kept, labels, folder, spec, path))
-    with np.load(split_folder / "split.npz") as stored:
-        split = Split(stored["train"], stored["val"], stored["test"])
-        groups, copies = stored["groups"], int(stored["copies"])
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    images = Images(pixels, labels, index.classes, groups.astype(str))
-    quarantined = {**index.quarantined, **facts["quarantined"]}
-    return LoadedData(images, split, quarantined, copies, canonical_hash([load_key, key]))
+    key = split_key(index, spec)
+    # The policy is settled by all films listed, so that one unreadable file cannot change it.
+    by = resolve_policy(spec.split_by, index.films)
+    folder = cache.get("split", key, lambda path: _split_all(decoded, index.classes, by, spec, path))
+    facts = json.loads((folder / "facts.json").read_text())
+    with np.load(folder / "split.npz") as stored:
+        split = Split(
+            stored["train"], stored["val"], stored["test"], by, dict(facts["left_out"]), tuple(facts["notes"])
+        )
+        groups = stored["groups"]
+    images = Images(decoded.pixels, labels, index.classes, groups.astype(str))
+    quarantined = {**index.quarantined, **decoded.quarantined}
+    return LoadedData(images, split, quarantined, facts["copies"], canonical_hash([decoded.key, key]), decoded)
 
 
-def _decode_all(index: DataIndex, size: int, folder: Path, progress: Progress) -> None:
-    count = len(index.films)
-    pixels = np.lib.format.open_memmap(
-        folder / "pixels.tmp.npy", mode="w+", dtype=np.uint8, shape=(count, 1, size, size)
-    )
-    thumbnails = np.empty((count, THUMBNAIL, THUMBNAIL), np.uint8)
-    reasons: dict[int, str] = {}
-
-    def decode(i: int) -> None:
-        try:
-            pixels[i, 0] = index.dataset.read(index.films[i], size)
-            thumbnails[i] = pixels[i, 0] if size == THUMBNAIL else index.dataset.read(index.films[i], THUMBNAIL)
-        except UnreadableFilm as error:
-            reasons[i] = str(error)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done, _ in enumerate(pool.map(decode, range(count)), start=1):
-            progress(done, count)
-    kept = [i for i in range(count) if i not in reasons]
-    if reasons:
-        np.save(folder / "pixels.npy", pixels[kept])
-        del pixels
-        (folder / "pixels.tmp.npy").unlink()
-    else:
-        pixels.flush()
-        del pixels
-        (folder / "pixels.tmp.npy").rename(folder / "pixels.npy")
-    np.save(folder / "thumbnails.npy", thumbnails[kept])
-    quarantined = {index.films[i].file: reasons[i] for i in sorted(reasons)}
-    (folder / "facts.json").write_text(json.dumps({"kept": kept, "quarantined": quarantined}))
-
-
-def _split_all(
-    index: DataIndex, kept: NDArray[np.int64], labels: Labels, loaded: Path, spec: BenchSpec, folder: Path
-) -> None:
-    pairs = near_copies(np.load(loaded / "thumbnails.npy"))
-    groups = film_groups([index.films[i].patient_id for i in kept], pairs)
-    split = split_films(labels, groups, index.classes, spec.split, spec.split_seed)
-    np.savez(folder / "split.npz", groups=groups, copies=len(pairs), **asdict(split))
+def _split_all(decoded: Decoded, classes: tuple[str, ...], by: str, spec: BenchSpec, folder: Path) -> None:
+    pairs = near_copies(decoded.thumbnails)
+    split, groups = split_films(by, decoded.films, pairs, classes, spec.split, spec.split_seed)
+    np.savez(folder / "split.npz", groups=groups, train=split.train, val=split.val, test=split.test)
+    facts = {"copies": len(pairs), "left_out": split.left_out, "notes": split.notes}
+    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def fit_key(identity: str, data: LoadedData, spec: BenchSpec, seed: int) -> str:
@@ -276,11 +276,16 @@ def extract_features(
     return stored
 
 
-def train_and_predict(classifier: Classifier, data: LoadedData, added: Images | None, ctx: RunContext) -> Probabilities:
-    """Train on real (and added synthetic) films and predict the test films.
+def train_and_predict(
+    classifier: Classifier, data: LoadedData, added: Images | None, sets: Sequence[Pixels], ctx: RunContext
+) -> list[Probabilities]:
+    """Train once on real (and added synthetic) films and predict every set of films.
+
+    Args:
+        sets: uint8 ``[N, 1, H, W]`` each: the test films, external films.
 
     Returns:
-        float32 ``[test films, classes]``.
+        float32 ``[N, classes]`` for each set.
 
     Raises:
         ValueError: the classifier returned malformed probabilities.
@@ -292,9 +297,11 @@ def train_and_predict(classifier: Classifier, data: LoadedData, added: Images | 
             np.concatenate([train.labels, added.labels]),
             train.classes,
         )
-    probabilities = classifier.fit(train, data.val, ctx).predict_proba(data.test.pixels, ctx)
-    check_probabilities(probabilities, len(data.test), len(train.classes))
-    return probabilities
+    fitted = classifier.fit(train, data.val, ctx)
+    predictions = [fitted.predict_proba(pixels, ctx) for pixels in sets]
+    for pixels, probabilities in zip(sets, predictions, strict=True):
+        check_probabilities(probabilities, len(pixels), len(train.classes))
+    return predictions
 
 
 def class_counts(labels: Labels, classes: int) -> dict[int, int]:

@@ -13,12 +13,16 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "hashing"},
     {"contracts"},
+    {"leakage", "renames", "sources"},
     {"cache", "spec", "splits", "duplicates", "machine", "records"},
     {"registry"},
-    {"datasets", "features", "metrics", "store"},
-    {"stages", "throughput", "progress"},
+    {"datasets", "features", "fetch", "metrics", "store"},
+    {"loading", "stages", "throughput", "progress"},
+    {"external"},
     {"plan", "executors", "checks"},
+    {"workbench"},
     {"runner", "report"},
+    {"cli_data"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

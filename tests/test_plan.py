@@ -6,15 +6,18 @@ from hypothesis import strategies as st
 
 from cxrbench.datasets.phantom import Phantom
 from cxrbench.errors import UsageError
+from cxrbench.external import match_external
 from cxrbench.machine import choose_device
 from cxrbench.plan import Request, make_plan, parse_names, parse_ratios
 from cxrbench.spec import spec_of_tier
 from cxrbench.stages import index_data
 
 
-def plan_of(generators=("classical",), ratios=(0.5, 1.0), seeds=2, data=None, classifiers=("small-cnn",)):
+def plan_of(
+    generators=("classical",), ratios=(0.5, 1.0), seeds=2, data=None, classifiers=("small-cnn",), external=None
+):
     request = Request(spec_of_tier("smoke"), generators, classifiers, ratios, seeds, "cpu")
-    return make_plan(request, index_data("phantom", data or Phantom(patients_per_class=8)))
+    return make_plan(request, index_data("phantom", data or Phantom(patients_per_class=8)), external)
 
 
 def keys(plan, kind="utility"):
@@ -27,6 +30,34 @@ def test_the_grid_is_generators_by_ratios_by_seeds_plus_one_baseline_per_seed():
     assert len(keys(plan, "fidelity")) == 1 + 2 * 2
     assert len(keys(plan, "throughput")) == 2  # cgan and small-cnn; classical has no train step
     assert len({trial.key for trial in plan.trials}) == len(plan.trials)
+
+
+def test_each_utility_trial_is_followed_by_its_external_trial():
+    index = index_data("phantom", Phantom(patients_per_class=8))
+    external = match_external(index_data("other", Phantom(patients_per_class=4, seed=7)), index.classes)
+    plan, plain = plan_of(external=external), plan_of()
+    assert [trial for trial in plan.trials if trial.kind != "external"] == plain.trials
+    for number, trial in enumerate(plan.trials):
+        if trial.kind == "utility":
+            behind = plan.trials[number + 1]
+            assert (behind.kind, behind.external) == ("external", external.key(32))
+            assert behind.model_copy(update={"kind": "utility", "external": ""}).key == trial.key
+    assert len(keys(plan, "external")) == len(keys(plain))
+
+
+def test_other_external_films_are_other_trials():
+    index = index_data("phantom", Phantom(patients_per_class=8))
+    found = [
+        keys(plan_of(external=match_external(index_data("o", Phantom(patients_per_class=4, seed=s)), index.classes)), k)
+        for s in (7, 8)
+        for k in ("utility", "external")
+    ]
+    assert found[0] == found[2]
+    assert not found[1] & found[3]
+
+
+def test_the_setting_names_how_the_films_are_divided():
+    assert {trial.setting.split_by for trial in plan_of().trials} == {"patient"}
 
 
 def test_another_ratio_or_generator_or_seed_only_adds_trials():

@@ -28,10 +28,12 @@ settings = st.builds(
     spec_hash=st.text(),
     tier=st.text(),
     image_size=st.integers(1, 512),
+    split_by=st.sampled_from(["patient", "source", "official"]),
+    clean=st.sampled_from(["none", "safe"]),
 )
 trials = st.builds(
     Trial,
-    kind=st.sampled_from(["data", "fidelity", "utility", "throughput"]),
+    kind=st.sampled_from(["data", "fidelity", "utility", "external", "throughput"]),
     setting=settings,
     generator=st.none() | st.just(GENERATOR),
     generator_seed=st.none() | st.integers(0, 9),
@@ -40,6 +42,8 @@ trials = st.builds(
     classifier_seed=st.none() | st.integers(0, 9),
     environment=st.text(),
     extractors=st.dictionaries(st.text(), st.text(), max_size=2),
+    external=st.text(),
+    external_data=st.text(),
 )
 records = st.builds(
     Record,
@@ -69,7 +73,9 @@ def test_the_key_of_a_trial_survives_json(trial):
     assert Trial.model_validate_json(trial.model_dump_json()).key == trial.key
 
 
-@pytest.mark.parametrize("update", [{"data": "a folder renamed"}, {"tier": "renamed"}])
+@pytest.mark.parametrize(
+    "update", [{"data": "a folder renamed"}, {"tier": "renamed"}, {"split_by": "source"}, {"clean": "safe"}], ids=str
+)
 def test_the_key_ignores_names_of_the_setting(update):
     assert changed(TRIAL, setting=changed(SETTING, **update)).key == TRIAL.key
 
@@ -105,11 +111,23 @@ def test_the_key_depends_on_the_identity_of_each_plugin(who):
         {"classifier_seed": 1},
         {"environment": "NVIDIA H100"},
         {"extractors": {"lite0": "w"}},
+        {"external": "e"},
     ],
     ids=str,
 )
 def test_the_key_depends_on_every_part_of_the_trial(update):
     assert changed(TRIAL, **update).key != TRIAL.key
+
+
+def test_the_key_of_a_trial_without_external_films_is_what_it_always_was():
+    assert TRIAL.key == "95a8baec9d1700c430707376761a849640654614d77b593ac5d7bb4806621c45"
+    assert changed(TRIAL, external_data="a name for people").key == TRIAL.key
+
+
+def test_a_setting_of_before_there_was_a_choice_of_splits_still_loads():
+    old = {k: v for k, v in SETTING.model_dump().items() if k not in ("split_by", "clean")}
+    assert Setting.model_validate(old).split_by == "patient"
+    assert Setting.model_validate(old).clean == "none"
 
 
 def test_a_generator_and_a_classifier_cannot_trade_places_in_a_key():
@@ -144,6 +162,11 @@ def test_records_of_another_schema_are_refused(update):
     [
         (TRIAL, "small-cnn with 0.5 x cgan, seed 0"),
         (changed(TRIAL, generator=None, ratio=None), "small-cnn on real films, seed 0"),
+        (changed(TRIAL, kind="external", external="e"), "small-cnn with 0.5 x cgan, seed 0, on external films"),
+        (
+            changed(TRIAL, kind="external", external="e", external_data="elsewhere", generator=None),
+            "small-cnn on real films, seed 0, on elsewhere",
+        ),
         (Trial(kind="data", setting=SETTING), "data phantom"),
         (Trial(kind="fidelity", setting=SETTING), "fidelity of real held-out films"),
         (Trial(kind="fidelity", setting=SETTING, generator=GENERATOR, generator_seed=3), "fidelity of cgan, seed 3"),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.cli import main
 from cxrbench.datasets.phantom import Phantom
 from cxrbench.errors import Diverged
 from cxrbench.registry import GENERATORS
@@ -22,22 +21,14 @@ from cxrbench_baselines.generators.classical import Classical
 SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu"]
 
 
-def cli(*arguments):
-    """Run the command in this process and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["cxrbench", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            main()
-        except SystemExit as end:
-            return end.code or 0
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    return 0
+@pytest.fixture
+def run(cli):
+    """`cxrbench run` on a small phantom; returns the exit code."""
 
+    def command(results, *more, generators="classical", ratios="0,1"):
+        return cli("run", *SMALL, "--results", results, "--generators", generators, "--ratios", ratios, *more)
 
-def run(results, *more, generators="classical", ratios="0,1"):
-    return cli("run", *SMALL, "--results", results, "--generators", generators, "--ratios", ratios, *more)
+    return command
 
 
 def statuses(results):
@@ -48,7 +39,7 @@ def digests(folder):
     return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_run_answers_and_the_same_run_trains_nothing(tmp_path, capsys):
+def test_a_run_answers_and_the_same_run_trains_nothing(run, tmp_path, capsys):
     results = tmp_path / "results"
     assert run(results, generators="classical,cgan") == 0
     page = (results / "LEADERBOARD.md").read_text()
@@ -69,7 +60,7 @@ def test_a_run_answers_and_the_same_run_trains_nothing(tmp_path, capsys):
     assert "2 trials run, 0 failed, 9 already done" in capsys.readouterr().out
 
 
-def test_the_report_is_a_pure_function_of_the_records(tmp_path):
+def test_the_report_is_a_pure_function_of_the_records(run, cli, tmp_path):
     results = tmp_path / "results"
     assert run(results) == 0
     first = digests(results)
@@ -78,7 +69,7 @@ def test_the_report_is_a_pure_function_of_the_records(tmp_path):
     assert digests(results) == first
 
 
-def test_results_are_the_same_from_a_fresh_cache(tmp_path, monkeypatch):
+def test_results_are_the_same_from_a_fresh_cache(run, tmp_path, monkeypatch):
     scores = []
     for name in ("one", "two"):
         monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path / name))
@@ -87,14 +78,14 @@ def test_results_are_the_same_from_a_fresh_cache(tmp_path, monkeypatch):
     assert scores[0] == scores[1]
 
 
-def test_fresh_runs_everything_again(tmp_path, capsys):
+def test_fresh_runs_everything_again(run, tmp_path, capsys):
     assert run(tmp_path / "r") == 0
     capsys.readouterr()
     assert run(tmp_path / "r", "--fresh") == 0
     assert "0 already done" in capsys.readouterr().out
 
 
-def test_quiet_prints_nothing(tmp_path, capfd):
+def test_quiet_prints_nothing(run, tmp_path, capfd):
     assert run(tmp_path / "r", "--quiet") == 0
     assert capfd.readouterr() == ("", "")
 
@@ -114,7 +105,7 @@ class Faulty(Classical):
 @pytest.mark.parametrize(
     ("error", "status"), [("RuntimeError", "failed"), ("Diverged", "diverged"), ("MemoryError", "oom")]
 )
-def test_a_failing_generator_is_recorded_and_the_others_go_on(tmp_path, monkeypatch, error, status):
+def test_a_failing_generator_is_recorded_and_the_others_go_on(run, tmp_path, monkeypatch, error, status):
     monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
     results = tmp_path / "r"
     assert run(results, generators=f"faulty:error={error},classical") == 1
@@ -124,7 +115,7 @@ def test_a_failing_generator_is_recorded_and_the_others_go_on(tmp_path, monkeypa
     assert "Trials that did not end well" in (results / "LEADERBOARD.md").read_text()
 
 
-def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(tmp_path, monkeypatch, capsys):
+def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
     assert run(tmp_path / "r", generators="faulty") == 1
     monkeypatch.setattr(Faulty, "fit", Classical.fit)
@@ -145,7 +136,7 @@ class Counting(Classical):
 FITS = []
 
 
-def test_a_failed_fit_is_not_repeated_for_every_ratio(tmp_path, monkeypatch):
+def test_a_failed_fit_is_not_repeated_for_every_ratio(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
     FITS.clear()
     assert run(tmp_path / "r", generators="counting", ratios="0,0.5,1,2") == 1
@@ -153,13 +144,13 @@ def test_a_failed_fit_is_not_repeated_for_every_ratio(tmp_path, monkeypatch):
     assert [s for what, s in statuses(tmp_path / "r").items() if "counting" in what] == ["diverged"] * 4
 
 
-def test_a_ratio_that_adds_nothing_is_no_arm(tmp_path):
+def test_a_ratio_that_adds_nothing_is_no_arm(run, tmp_path):
     assert run(tmp_path / "r", ratios="0,0.001") == 1
     (record,) = [r for r in Store(tmp_path / "r") if r.status != "ok"]
     assert "adds no film of" in record.error
 
 
-def test_an_interrupt_does_not_undo_a_finished_trial(tmp_path, monkeypatch):
+def test_an_interrupt_does_not_undo_a_finished_trial(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
     with pytest.MonkeyPatch.context() as patient:
         patient.setattr(Interrupting, "fit", Classical.fit)
@@ -168,7 +159,7 @@ def test_an_interrupt_does_not_undo_a_finished_trial(tmp_path, monkeypatch):
     assert set(statuses(tmp_path / "r").values()) == {"ok"}
 
 
-def test_fail_fast_stops_at_the_first_failure(tmp_path, monkeypatch):
+def test_fail_fast_stops_at_the_first_failure(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
     assert run(tmp_path / "r", "--fail-fast", generators="faulty,classical") == 1
     assert not any("classical" in what for what in statuses(tmp_path / "r"))
@@ -182,7 +173,7 @@ class Interrupting(Classical):
         raise KeyboardInterrupt
 
 
-def test_ctrl_c_keeps_finished_trials_and_writes_the_report(tmp_path, monkeypatch):
+def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
     assert run(tmp_path / "r", generators="interrupting,classical") == 130
     found = list(statuses(tmp_path / "r").values())
@@ -192,7 +183,7 @@ def test_ctrl_c_keeps_finished_trials_and_writes_the_report(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_a_killed_run_goes_on_from_its_finished_trials(tmp_path, number, code, capsys):
+def test_a_killed_run_goes_on_from_its_finished_trials(run, tmp_path, number, code, capsys):
     results = tmp_path / "results"
     command = [sys.executable, "-c", "from cxrbench.cli import main; main()", "run", *SMALL]
     command += ["--results", str(results), "--generators", "cgan,classical", "--seeds", "3"]
@@ -224,7 +215,7 @@ def write_films(root, films=14):
     return root
 
 
-def test_pictures_of_a_users_films_stay_private_and_quarantine_is_counted(tmp_path):
+def test_pictures_of_a_users_films_stay_private_and_quarantine_is_counted(cli, tmp_path):
     data, results = write_films(tmp_path / "hospital"), tmp_path / "results"
     (data / "COVID" / "images" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert cli("run", "--data", data, *SMALL[2:], "--generators", "classical", "--results", results) == 0
@@ -237,7 +228,7 @@ def test_pictures_of_a_users_films_stay_private_and_quarantine_is_counted(tmp_pa
     assert (results / "private" / ".gitignore").read_text() == "*\n"
 
 
-def test_predictions_are_kept_and_reproduce_the_scores(tmp_path):
+def test_predictions_are_kept_and_reproduce_the_scores(run, tmp_path):
     from cxrbench.metrics.classification import score_predictions
 
     assert run(tmp_path / "r") == 0
@@ -250,105 +241,13 @@ def test_predictions_are_kept_and_reproduce_the_scores(tmp_path):
         assert len(kept["groups"]) == record.counts["test"]
 
 
-def test_real_films_run_end_to_end(real_data, tmp_path):
+def test_real_films_run_end_to_end(cli, real_data, tmp_path):
     results = tmp_path / "results"
     data = real_data / "external"
     assert cli("run", "--data", data, *SMALL[2:], "--generators", "classical,dcgan", "--results", results) == 0
     page = (results / "LEADERBOARD.md").read_text()
     assert "900 films" in page
     assert set(statuses(results).values()) == {"ok"}
-
-
-BAD_INPUT = [
-    (["--generators", "cgn"], 2, "did you mean cgan"),
-    (["--generators", "cgan:widht=3"], 2, "no parameter 'widht'"),
-    (["--generators", "cgan:width=big"], 2, "width='big'"),
-    (["--classifiers", "small-cn"], 2, "did you mean small-cnn"),
-    (["--classifiers", "alexnet"], 2, "at least 64 px"),
-    (["--tier", "qick"], 2, "did you mean quick"),
-    (["--ratios", "-1"], 2, "at least 0"),
-    (["--ratios", "nan"], 2, "finite"),
-    (["--ratios", "abc"], 2, "'abc' is no number"),
-    (["--seeds", "0"], 2, "at least one repetition"),
-    (["--seeds", "two"], 2, "valid integer"),
-    (["--sedes", "2"], 2, "No such option"),
-    (["--device", "tpu"], 2, "unknown device"),
-    (["--data", "/nowhere/films"], 2, "does not exist"),
-    (["--data", "phantm"], 2, "did you mean phantom"),
-    (["--data", "phantom:shortcut=2"], 2, "shortcut must lie in"),
-    (["--data", "phantom:patients_per_class=2"], 4, "split needs at least 5"),
-    (["--pretrained", "/nowhere.pth"], 2, "no parameter 'pretrained'"),
-    (["--classifiers", "resnet18", "--pretrained", "/nowhere.pth"], 2, "does not exist"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "code", "message"), BAD_INPUT, ids=[" ".join(b[0]) for b in BAD_INPUT])
-def test_bad_input_ends_in_one_clear_line(tmp_path, capsys, arguments, code, message):
-    base = ["--tier", "smoke", "--device", "cpu", "--generators", "classical", "--data", "phantom:patients_per_class=8"]
-    assert cli("run", "--results", tmp_path / "r", *base, *arguments) == code
-    complaint = capsys.readouterr().err
-    assert message in complaint
-    assert "Traceback" not in complaint
-    assert len(complaint.strip().splitlines()) == 1
-    assert not list((tmp_path / "r").rglob("records/*.json"))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "code", "message"),
-    [
-        (lambda root: [p.unlink() for p in (root / "Normal" / "images").iterdir()], 4, "class 'Normal'"),
-        (lambda root: [(root / n / "images").rename(root / n / "x") for n in ("Normal", "COVID")], 4, "two classes"),
-        (lambda root: (root / "metadata.csv").write_bytes(b"file\n\xff\xfe"), 4, "not UTF-8"),
-    ],
-)
-def test_data_that_cannot_be_benchmarked_end_with_exit_4(tmp_path, capsys, spoil, code, message):
-    data = write_films(tmp_path / "d")
-    spoil(data)
-    assert cli("run", "--data", data, *SMALL[2:], "--results", tmp_path / "r") == code
-    assert message in capsys.readouterr().err
-
-
-def test_results_that_cannot_be_written_are_a_usage_error(tmp_path, capsys):
-    (tmp_path / "file").write_text("in the way")
-    assert run(tmp_path / "file" / "results") == 2
-    assert "cannot be written" in capsys.readouterr().err
-
-
-def test_list_shows_a_broken_plugin_as_a_row_not_a_crash(monkeypatch, capsys):
-    from importlib.metadata import EntryPoint
-
-    import cxrbench.registry
-
-    real = cxrbench.registry.entry_points
-    broken = EntryPoint("broken-gan", "no_such_module:GAN", "cxrbench.generators")
-    monkeypatch.setattr(
-        cxrbench.registry,
-        "entry_points",
-        lambda group: [*real(group=group), *([broken] if group == "cxrbench.generators" else [])],
-    )
-    monkeypatch.setenv("COLUMNS", "200")
-    assert cli("list") == 0
-    shown = capsys.readouterr().out
-    assert "broken-gan" in shown
-    assert "cannot be imported" in shown
-    assert "cgan-seed" in shown
-
-
-def test_info_explains_a_plugin_and_suggests_near_names(capsys):
-    assert cli("info", "dcgan") == 0
-    shown = capsys.readouterr().out
-    assert "Radford" in shown
-    assert "latent = 100" in shown
-    assert cli("info", "dcgn") == 2
-    assert "did you mean" in capsys.readouterr().err
-
-
-def test_plan_shows_what_is_done_and_runs_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
-    arguments = ["plan", *SMALL, "--generators", "classical", "--results", tmp_path / "r"]
-    assert cli(*arguments) == 0
-    assert "7 trials, 0 done, 7 to run" in capsys.readouterr().out
-    assert not list((tmp_path / "r").rglob("*.json"))
 
 
 def test_a_third_party_package_is_found_and_run(tmp_path):
@@ -376,7 +275,7 @@ def test_a_third_party_package_is_found_and_run(tmp_path):
     assert "class-mean" in (results / "LEADERBOARD.md").read_text()
 
 
-def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(tmp_path, monkeypatch):
+def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path, monkeypatch):
     """A net that failed would else stay on the device for the rest of the run."""
     import gc
     import weakref

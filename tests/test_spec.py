@@ -13,7 +13,7 @@ from cxrbench.spec import DEFAULT_SEEDS, TIERS, BenchSpec, spec_of_tier
 
 SPEC = BenchSpec(tier="smoke", image_size=32, generator_steps=6, classifier_steps=8, fidelity_images=8)
 CHANGES = {
-    "version": 2,
+    "version": 3,
     "tier": "other",
     "image_size": 64,
     "generator_steps": 7,
@@ -24,6 +24,7 @@ CHANGES = {
     "warmup_steps": 6,
     "split": (0.7, 0.1, 0.2),
     "split_seed": 1,
+    "split_by": "source",
     "extractors": ("lite0",),
 }
 
@@ -94,3 +95,11 @@ def test_an_unknown_tier_suggests_the_nearest():
 def test_an_unknown_tier_far_from_all_lists_what_there_is():
     with pytest.raises(UsageError, match="there are smoke, quick, cpu, standard, full"):
         spec_of_tier("zzzz")
+
+
+def test_the_way_to_split_is_part_of_the_spec_and_checked():
+    assert spec_of_tier("smoke") == TIERS["smoke"]
+    assert spec_of_tier("smoke", "official").split_by == "official"
+    assert spec_of_tier("smoke", "official").hash != TIERS["smoke"].hash
+    with pytest.raises(UsageError, match="unknown --split-by 'site'; there are auto, patient, source, official"):
+        spec_of_tier("smoke", "site")

@@ -18,6 +18,7 @@ from cxrbench.stages import (
     fit_generator,
     index_data,
     load_and_split,
+    split_key,
     synthesise,
     train_and_predict,
 )
@@ -124,11 +125,38 @@ def test_synthetic_films_are_added_to_training_and_nowhere_else(index, cache, co
     data = load_and_split(index, SPEC, cache)
     spy = Spy()
     added = toy_films(32, per_class=4)
-    train_and_predict(spy, data, Images(added.pixels, added.labels, data.images.classes), context)
+    sets = [data.test.pixels, data.test.pixels[:4]]
+    predicted = train_and_predict(spy, data, Images(added.pixels, added.labels, data.images.classes), sets, context)
+    assert [len(probabilities) for probabilities in predicted] == [len(data.test), 4]
     assert len(spy.train) == len(data.train) + len(added)
     assert np.array_equal(spy.val.pixels, data.val.pixels)
     shown = {film.tobytes() for film in spy.train.pixels} | {film.tobytes() for film in spy.val.pixels}
     assert not any(film.tobytes() in shown for film in data.test.pixels)
+
+
+def test_malformed_probabilities_are_refused_for_every_set(index, cache, context):
+    data = load_and_split(index, SPEC, cache)
+    spy = Spy()
+    spy.predict_proba = lambda pixels, ctx: np.full((len(pixels) if len(pixels) > 4 else 3, 3), 1 / 3, np.float32)
+    with pytest.raises(ValueError, match=r"must return float32 \[4, 3\]"):
+        train_and_predict(spy, data, None, [data.test.pixels, data.test.pixels[:4]], context)
+
+
+def test_cleaning_is_part_of_the_identity_of_the_data(index):
+    assert replace(index, clean="safe").hash != index.hash
+    assert replace(index, removed={"a": "b"}).hash == index.hash  # what is removed is no longer among the films
+
+
+def test_each_way_to_split_has_its_own_key(index, cache):
+    ways = [SPEC.model_copy(update={"split_by": way}) for way in ("auto", "patient", "source")]
+    auto, patient, source = (split_key(index, spec) for spec in ways)
+    assert auto == patient != source
+    data = load_and_split(index, ways[2], cache)
+    again = load_and_split(index, ways[2], cache)
+    assert data.split.by == again.split.by == "source"
+    assert data.split.notes == again.split.notes != ()
+    sources = [{data.decoded.films[i].source for i in rows} for rows in data.split.parts().values()]
+    assert not sources[2] & (sources[0] | sources[1])
 
 
 def write_films(root, damaged=()):

@@ -5,20 +5,16 @@ from __future__ import annotations
 import io
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cxrbench.cache import write_atomically
 from cxrbench.records import Record
 from cxrbench.report import tables
-from cxrbench.report.tables import REAL_ONLY, Section
+from cxrbench.report.reading import external_reading, utility_reading
+from cxrbench.report.tables import Section
+from cxrbench.report.views import external_view, fidelity_view, speed_view, utility_view
 from cxrbench.store import Store
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-QUARANTINE_SHOWN = 20
-LEAST_SEEDS = 3  # fewer repetitions have no interval worth printing
-MISSING = ""
+FILES_SHOWN = 20
 
 
 def write_report(store: Store) -> Path:
@@ -76,16 +72,23 @@ def _section_page(section: Section, pictures: dict[str, str], open_data: bool) -
             "",
             "### Utility: what the classifier gains",
             "",
-            tables.markdown(_utility_view(ranked, fidelity)),
+            tables.markdown(utility_view(ranked, fidelity)),
         ]
-        lines += ["", _reading(ranked)]
+        lines += ["", utility_reading(ranked)]
+    outside = tables.external_table(section)
+    for key, records in tables.external_sets(section).items():
+        arms = outside[outside["external_key"] == key[:12]]
+        name = records[0].trial.external_data or "external films"
+        lines += ["", f"### External validation: {name}", "", _EXTERNAL_NOTE, ""]
+        lines += [tables.markdown(external_view(arms)), "", external_reading(arms, f"`{name}`"), ""]
+        lines += _files_and_facts(records[0])
     if not fidelity.empty:
         lines += ["", "### Fidelity: distance to the training films", "", _FIDELITY_NOTE, ""]
-        lines += [tables.markdown(_fidelity_view(fidelity))]
+        lines += [tables.markdown(fidelity_view(fidelity))]
         lines += [f"\n{note}" for note in _notes_of_the_newest(section.of("fidelity"))]
     speed = tables.throughput_table(section)
     if not speed.empty:
-        lines += ["", "### Train-step throughput", "", tables.markdown(_speed_view(speed))]
+        lines += ["", "### Train-step throughput", "", tables.markdown(speed_view(speed))]
     for name, path in pictures.items():
         private = path.startswith("private/")
         lines += ["", f"### {name.capitalize()}", ""]
@@ -115,7 +118,8 @@ def _facts(section: Section) -> list[str]:
     seconds = sum(float(r.provenance.get("seconds", 0)) for r in section.records)
     lines = [
         f"- data `{section.data}`, hash `{section.data_hash[:16]}`; spec hash `{section.spec_hash[:16]}`; "
-        f"films at {newest.trial.setting.image_size} px",
+        f"films at {newest.trial.setting.image_size} px; split: {section.split_by}; "
+        f"cleaned: {newest.trial.setting.clean}",
     ]
     for record in section.of("data"):
         c = record.counts
@@ -127,12 +131,7 @@ def _facts(section: Section) -> list[str]:
             f"- {c['films']} films of {c['groups']} patients or duplicate clusters ({c['near_copy_pairs']} pairs of "
             f"near-copies); {per_part}"
         )
-        if c["quarantined"]:
-            shown = record.notes[:QUARANTINE_SHOWN]
-            lines.append(f"- {c['quarantined']} files could not be read and were left out:")
-            lines += [f"  - {_one_line(note)}" for note in shown]
-            if len(record.notes) > len(shown):
-                lines.append(f"  - and {len(record.notes) - len(shown)} more, listed in `records/{record.key}.json`")
+        lines += _files_and_facts(record)
     lines += [
         f"- device: {'; '.join(devices)}; {facts.get('threads', '?')} threads; "
         f"python {facts.get('python', '?')}, " + ", ".join(f"{name} {v}" for name, v in versions.items()),
@@ -141,43 +140,11 @@ def _facts(section: Section) -> list[str]:
     return lines
 
 
-def _utility_view(ranked: pd.DataFrame, fidelity: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    headline = _overall_fidelity(fidelity)
-    rows = []
-    for row in ranked.to_dict("records"):
-        arm = {
-            "rank": tables.rank_text(row["rank"]),
-            "classifier": row["classifier"],
-            "generator": row["generator"],
-            "ratio": f"{row['ratio']:g}",
-            "AUROC (macro)": _spread(row["auroc_macro_mean"], row["auroc_macro_sd"]),
-            "gain in AUROC": _spread(row["gain_mean"], row["gain_sd"], signed=True),
-            "F1 (macro)": _spread(row["f1_macro_mean"], row["f1_macro_sd"]),
-            "balanced accuracy": _spread(row["balanced_accuracy_mean"], row["balanced_accuracy_sd"]),
-            "accuracy": _spread(row["accuracy_mean"], row["accuracy_sd"]),
-            "seeds": row["seeds"],
-            "films added to real": f"{row['train_synthetic']} to {row['train_real']}",
-            "test films": row["test"],
-        }
-        for label, values in headline.items():
-            value = values.get(row["generator"])
-            arm[label] = f"{value:.1f}" if value is not None else MISSING
-        rows.append(arm)
-    return pd.DataFrame(rows)
-
-
-def _overall_fidelity(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Column label -> generator -> value over all classes; the kernel distance times 1000."""
-    columns: dict[str, dict[str, float]] = {}
-    if table.empty:
-        return columns
-    for row in table[table["class"] == "all"].to_dict("records"):
-        fd, kd = tables.FD_LABELS[row["extractor"]]
-        columns.setdefault(fd, {})[row["generator"]] = row["fid_mean"]
-        columns.setdefault(f"{kd} x 1000", {})[row["generator"]] = 1000 * row["kid_mean_mean"]
-    return columns
+_EXTERNAL_NOTE = (
+    "The classifiers above, scored on films of another data set that none of them saw: no film of it is identical to, "
+    "a near-copy of, or of the same patient as a training or validation film. AUROC is the mean over the classes that "
+    "the external set has, inside as outside; drop is inside minus outside."
+)
 
 
 _FIDELITY_NOTE = (
@@ -187,80 +154,21 @@ _FIDELITY_NOTE = (
 )
 
 
-def _fidelity_view(table: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for row in table.to_dict("records"):
-        fd, kd = tables.FD_LABELS[row["extractor"]]
-        rows.append(
-            {
-                "measure": f"{fd}; {kd}",
-                "class": row["class"],
-                "n per side": row["n"],
-                "generator": row["generator"],
-                "Frechet distance": _spread(row["fid_mean"], row["fid_std"], digits=1),
-                "kernel distance x 1000": _spread(1000 * row["kid_mean_mean"], 1000 * row["kid_mean_std"], digits=1),
-                "seeds": max(int(row["seeds"]), 1),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _speed_view(table: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {
-                "kind": row["kind"],
-                "plug-in": row["plugin"],
-                "batch": row["batch"],
-                "ms per step": f"{row['step_ms']:.1f}",
-                "films per second": f"{row['images_per_second']:.0f}",
-                "peak memory (MiB; on a CPU of the whole process)": f"{row['peak_memory_mb']:.0f}",
-                "device": row["device"],
-            }
-            for row in table.to_dict("records")
-        ]
-    )
-
-
-def _reading(ranked: pd.DataFrame) -> str:
-    """Says in words what the table shows, without claiming more than the seeds allow."""
-    arms = ranked[ranked["generator"] != REAL_ONLY]
-    if arms.empty:
-        return "Only the real-only baseline has been run."
-    arms = arms.dropna(subset=["gain_mean"]).sort_values("gain_mean", ascending=False)
-    if arms.empty:
-        return "No arm has a real-only run of the same seed to be compared with, so there is no gain to speak of."
-    best, worst = arms.iloc[0], arms.iloc[-1]
-    sentences = [f"The best arm, {_arm(best)}, {_change(best, len(arms))}."]
-    if len(arms) > 1:
-        sentences.append(f"The worst, {_arm(worst)}, {_change(worst, len(arms))}.")
-    sentences.append(
-        f"Intervals are Student's over seeds, widened for {len(arms)} arms (Bonferroni); the chance of which films are "
-        "in the test set is not in them."
-    )
-    return " ".join(sentences)
-
-
-def _arm(row: pd.Series) -> str:
-    return f"`{row['generator']}` at ratio {row['ratio']:g} ({row['classifier']})"
-
-
-def _change(row: pd.Series, arms: int) -> str:
-    """What an arm does to AUROC, and whether more than chance is needed to explain it."""
-    from scipy.stats import t
-
-    gain, seeds = row["gain_mean"], int(row["gain_seeds"])
-    if seeds < LEAST_SEEDS:
-        return f"changes AUROC by {gain:+.3f} over {seeds} seed{'s' if seeds > 1 else ''}: too few to tell from chance"
-    half = float(t.ppf(1 - 0.025 / arms, seeds - 1) * row["gain_sd"] / seeds**0.5)
-    change = f"changes AUROC by {gain:+.3f} (95% interval {gain - half:+.3f} to {gain + half:+.3f}, {seeds} seeds)"
-    if abs(gain) <= half:
-        return f"{change}: no evidence that synthetic films help or harm here"
-    return f"{change}: it {'helps' if gain > 0 else 'harms'} on this test set"
+def _files_and_facts(record: Record) -> list[str]:
+    """The notes of a record: facts first, then the files that were refused or removed, not all of them."""
+    lists = {
+        "quarantined: ": "files could not be read and were left out",
+        "removed: ": f"films were removed by the cleaning policy `{record.trial.setting.clean}`",
+    }
+    lines = [f"- {_one_line(note)}" for note in record.notes if not note.startswith(tuple(lists))]
+    for prefix, meaning in lists.items():
+        named = [note for note in record.notes if note.startswith(prefix)]
+        if named:
+            lines.append(f"- {len(named)} {meaning}:")
+            lines += [f"  - {_one_line(note)}" for note in named[:FILES_SHOWN]]
+        if len(named) > FILES_SHOWN:
+            lines.append(f"  - and {len(named) - FILES_SHOWN} more, listed in `records/{record.key}.json`")
+    return lines
 
 
 def _write_tables(section: Section, folder: Path) -> None:
@@ -268,6 +176,7 @@ def _write_tables(section: Section, folder: Path) -> None:
         ("leaderboard", tables.leaderboard(section)),
         ("utility", tables.utility_table(section)),
         ("per_class", tables.per_class_table(section)),
+        ("external", tables.external_table(section)),
         ("fidelity", tables.fidelity_table(section)),
         ("throughput", tables.throughput_table(section)),
     ):
@@ -284,10 +193,3 @@ def _notes_of_the_newest(records: list[Record]) -> list[str]:
 
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
-
-
-def _spread(mean: float, sd: float, *, digits: int = 3, signed: bool = False) -> str:
-    if mean != mean:  # NaN: there is no such value
-        return MISSING
-    text = f"{mean:+.{digits}f}" if signed else f"{mean:.{digits}f}"
-    return text if sd != sd else f"{text} ± {sd:.{digits}f}"

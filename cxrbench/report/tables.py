@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cxrbench.records import PluginRef, Record, Status, Trial
 
 REAL_ONLY = "real only"
+ARM = ["classifier", "generator", "ratio"]
 HEADLINE = ("auroc_macro", "f1_macro", "balanced_accuracy", "accuracy")
 FD_LABELS = {"lite0": ("FD-lite0", "KID-lite0"), "inception": ("FID", "KID")}
 
@@ -42,6 +45,11 @@ class Section:
     def classes(self) -> tuple[str, ...]:
         return next((record.classes for record in self.records if record.classes), ())
 
+    @property
+    def split_by(self) -> str:
+        """How the films were divided."""
+        return (self.records or self.failures)[0].trial.setting.split_by
+
     def of(self, kind: str) -> list[Record]:
         """The records of one kind of trial."""
         return [record for record in self.records if record.trial.kind == kind]
@@ -72,35 +80,92 @@ def sections(records: Iterable[Record]) -> list[Section]:
 
 def utility_table(section: Section) -> pd.DataFrame:
     """One row per trained classifier, with every score."""
-    rows = [
-        {
-            "classifier": _name(record.trial.classifier),
-            "generator": _generator(record.trial),
-            "ratio": record.trial.ratio,
-            "seed": record.trial.classifier_seed,
-            **record.scores,
-            **record.counts,
-            "seconds": record.provenance.get("seconds"),
-            "key": record.key,
-        }
-        for record in section.of("utility")
-    ]
-    return pd.DataFrame(rows)
+    return _scored(section.of("utility"))
+
+
+def external_sets(section: Section) -> dict[str, list[Record]]:
+    """The external trials of each external test set, the set measured last first."""
+    found: dict[str, list[Record]] = {}
+    for record in newest_first(section.of("external")):
+        found.setdefault(record.trial.external, []).append(record)
+    return found
+
+
+def external_table(section: Section) -> pd.DataFrame:
+    """One row per external test set and arm: mean and spread of macro AUROC inside and outside.
+
+    Both are means over the classes that the external set has, and over the seeds that have both; gains are
+    paired with the real-only run of the same seed.
+    """
+    inside, found = utility_table(section), []
+    for external, records in external_sets(section).items():
+        outside = _scored(records)
+        present = [f"auroc/{name}" for name in section.classes if f"auroc/{name}" in outside]
+        table = outside[[*ARM, "seed", "test"]].assign(external_auroc=outside[present].mean(axis=1))
+        if inside.empty:
+            table["internal_auroc"] = float("nan")
+        else:
+            same = inside[[*ARM, "seed"]].assign(internal_auroc=inside[present].mean(axis=1))
+            table = table.merge(same, on=[*ARM, "seed"], how="left")
+        for where in ("internal", "external"):
+            table[f"{where}_gain"] = _paired_gain(table, f"{where}_auroc")
+        table["drop"] = table["internal_auroc"] - table["external_auroc"]
+        measured = ("internal_auroc", "external_auroc", "drop", "internal_gain", "external_gain")
+        arms = table.groupby(ARM, sort=False).agg(
+            n=("test", "first"),
+            seeds=("seed", "nunique"),
+            gain_seeds=("external_gain", "count"),
+            **{f"{name}_mean": (name, "mean") for name in measured},
+            **{f"{name}_sd": (name, "std") for name in measured},
+        )
+        arms = arms.reset_index().sort_values(
+            ["classifier", "internal_gain_mean"], ascending=[True, False], kind="stable"
+        )
+        gains = [f"{where}_gain_{what}" for where in ("internal", "external") for what in ("mean", "sd")]
+        arms.loc[arms["generator"] == REAL_ONLY, gains] = float("nan")
+        arms.insert(0, "external", records[0].trial.external_data or external[:12])
+        arms.insert(1, "external_key", external[:12])
+        found.append(arms)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _scored(records: list[Record]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "classifier": _name(record.trial.classifier),
+                "generator": _generator(record.trial),
+                "ratio": record.trial.ratio,
+                "seed": record.trial.classifier_seed,
+                **record.scores,
+                **record.counts,
+                "seconds": record.provenance.get("seconds"),
+                "key": record.key,
+            }
+            for record in records
+        ]
+    )
+
+
+def _paired_gain(table: pd.DataFrame, score: str) -> NDArray[np.float64]:
+    """Over the real-only run of the same classifier and seed; NaN where there is none."""
+    base = table[table["generator"] == REAL_ONLY].set_index(["classifier", "seed"])[score]
+    pairs = pd.MultiIndex.from_frame(table[["classifier", "seed"]])
+    return np.asarray(table[score].to_numpy() - base.reindex(pairs).to_numpy(), np.float64)
 
 
 def leaderboard(section: Section) -> pd.DataFrame:
     """Each classifier's arms, ranked by their mean gain in macro AUROC over real films alone.
 
     The gain is paired with the real-only run of the same seed, so arms that ran other seeds can be ranked
-    together; an arm without a baseline to pair with stands last, unranked.
+    together; an arm without a baseline to pair with stands last, unranked. Where an external test set was
+    scored, the one measured last adds ``external_auroc`` and ``external_gain`` (mean and sd).
     """
     table = utility_table(section)
     if table.empty:
         return table
-    base = table[table["generator"] == REAL_ONLY].set_index(["classifier", "seed"])["auroc_macro"]
-    pairs = pd.MultiIndex.from_frame(table[["classifier", "seed"]])
-    table["gain"] = table["auroc_macro"].to_numpy() - base.reindex(pairs).to_numpy()
-    by_arm = table.groupby(["classifier", "generator", "ratio"], sort=False)
+    table["gain"] = _paired_gain(table, "auroc_macro")
+    by_arm = table.groupby(ARM, sort=False)
     ranked = by_arm.agg(
         seeds=("seed", "nunique"),
         gain_seeds=("gain", "count"),
@@ -114,6 +179,11 @@ def leaderboard(section: Section) -> pd.DataFrame:
     places = ranked.groupby("classifier")["gain_mean"].rank(ascending=False, method="min")
     ranked.insert(0, "rank", places.astype("Int64"))
     ranked.loc[ranked["generator"] == REAL_ONLY, ["gain_mean", "gain_sd"]] = float("nan")
+    outside = external_table(section)
+    if not outside.empty:
+        newest = outside[outside["external_key"] == outside["external_key"].iloc[0]]
+        columns = [f"external_{name}_{what}" for name in ("auroc", "gain") for what in ("mean", "sd")]
+        ranked = ranked.merge(newest[[*ARM, *columns]], on=ARM, how="left")
     return ranked.reset_index(drop=True)
 
 
@@ -128,10 +198,10 @@ def per_class_table(section: Section) -> pd.DataFrame:
     if table.empty:
         return table
     rows = []
-    for arm, group in table.groupby(["classifier", "generator", "ratio"], sort=False):
+    for arm, group in table.groupby(ARM, sort=False):
         for name in section.classes:
             values = {m: group[f"{m}/{name}"].mean() for m in ("precision", "recall", "f1", "auroc")}
-            rows.append({**dict(zip(("classifier", "generator", "ratio"), arm, strict=True)), "class": name, **values})
+            rows.append({**dict(zip(ARM, arm, strict=True)), "class": name, **values})
     return pd.DataFrame(rows)
 
 

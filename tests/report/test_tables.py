@@ -43,6 +43,21 @@ def utility(auroc, seed, generator=None, ratio=0.0, setting=SETTING, **more):
     return record(trial, {"auroc_macro": auroc, **scores}, counts=counts, **more)
 
 
+def external(auroc, seed, generator=None, ratio=0.0, where="there", **more):
+    inside = utility(auroc, seed, generator, ratio, **more)
+    trial = inside.trial.model_copy(update={"kind": "external", "external": where * 8, "external_data": where})
+    return inside.model_copy(update={"trial": trial, "key": trial.key, "notes": [f"external set: {where}"]})
+
+
+def both(inside, outside, seed, generator=None, ratio=0.0):
+    """A utility record and its external record; every class has the macro AUROC."""
+    return [
+        record.model_copy(update={"scores": record.scores | {f"auroc/{name}": auroc for name in CLASSES}})
+        for make, auroc in ((utility, inside), (external, outside))
+        for record in [make(auroc, seed, generator, ratio)]
+    ]
+
+
 def one_section(records):
     (section,) = tables.sections(records)
     return section
@@ -180,3 +195,130 @@ def test_cells_with_bars_do_not_break_the_table():
     import pandas as pd
 
     assert tables.markdown(pd.DataFrame({"a": ["x|y"]})).splitlines()[-1] == "| x\\|y |"
+
+
+def test_gains_outside_are_paired_with_the_real_only_run_outside():
+    records = both(0.70, 0.60, 0) + both(0.80, 0.61, 1) + both(0.73, 0.58, 0, GAN, 1.0) + both(0.81, 0.63, 1, GAN, 1.0)
+    section = one_section(records)
+    table = tables.external_table(section).set_index("generator")
+    assert table.loc["cgan", "internal_gain_mean"] == pytest.approx(0.02)
+    assert table.loc["cgan", "external_gain_mean"] == pytest.approx(0.0)
+    assert table.loc["cgan", "drop_mean"] == pytest.approx((0.15 + 0.18) / 2)
+    assert table.loc["real only", "external_gain_mean"] != table.loc["real only", "external_gain_mean"]
+    assert dict(table["n"]) == {"cgan": 4, "real only": 4}
+    board = tables.leaderboard(section).set_index("generator")
+    assert board.loc["cgan", "external_auroc_mean"] == pytest.approx(0.605)
+    assert board.loc["cgan", "external_gain_sd"] == pytest.approx(0.0282843, rel=1e-4)
+    assert len(board) == 2
+
+
+def test_a_leaderboard_without_external_films_has_no_such_columns():
+    board = tables.leaderboard(one_section([utility(0.7, 0), utility(0.8, 0, GAN, 1.0)]))
+    assert not [name for name in board if "external" in name]
+
+
+def test_inside_and_outside_are_compared_over_the_classes_that_both_have():
+    inside, outside = both(0.9, 0.6, 0)
+    inside.scores |= {"auroc/Normal": 0.5, "auroc_macro": 0.7}
+    del outside.scores["auroc/Normal"]
+    table = tables.external_table(one_section([inside, outside]))
+    assert list(table["internal_auroc_mean"]) == [0.9]
+    assert list(table["drop_mean"]) == [pytest.approx(0.3)]
+
+
+def test_only_seeds_that_were_scored_outside_count():
+    table = tables.external_table(one_section([*both(0.9, 0.6, 0), utility(0.1, 1)]))
+    assert list(table["seeds"]) == [1]
+    assert list(table["external_auroc_mean"]) == [pytest.approx(0.6)]
+
+
+def test_two_external_sets_have_a_table_each_and_the_newest_is_in_the_leaderboard(tmp_path):
+    records = [utility(0.7, 0), external(0.6, 0, where="old", started="2026-01-01T00:00:00")]
+    records += [external(0.5, 0, where="new", started="2026-02-01T00:00:00")]
+    for record in records:
+        record.scores.update({f"auroc/{name}": record.scores["auroc_macro"] for name in CLASSES})
+    assert list(tables.leaderboard(one_section(records))["external_auroc_mean"]) == [0.5]
+    page = page_of(records, tmp_path)
+    assert page.index("External validation: new") < page.index("External validation: old")
+
+
+def seeds_of(inside, outside, seeds=4):
+    """Real films alone, and an arm that gains ``inside`` and ``outside``, nearly alike at every seed."""
+    records = []
+    for seed in range(seeds):
+        jitter = 0.001 * (seed % 2)
+        records += both(0.70, 0.60, seed) + both(0.70 + inside + jitter, 0.60 + outside - jitter, seed, GAN, 1.0)
+    return records
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "said"),
+    [
+        (0.05, 0.04, "the gain holds outside"),
+        (0.05, -0.04, "the gain inside is a loss outside"),
+        (0.05, 0.0, "the gain inside is not shown to hold outside"),
+        (0.0, 0.04, "no gain beyond chance inside, although it helps outside"),
+        (0.0, 0.0, "no gain beyond chance inside, so there is none to hold outside"),
+        (-0.05, -0.04, "a loss inside, and it harms outside"),
+    ],
+)
+def test_the_page_says_whether_a_gain_inside_holds_outside(tmp_path, inside, outside, said):
+    assert f"on `there` (4 seeds): {said}." in page_of(seeds_of(inside, outside), tmp_path)
+
+
+def test_two_seeds_do_not_show_that_a_gain_holds(tmp_path):
+    assert "(2 seeds): too few to tell from chance" in page_of(seeds_of(0.05, 0.04, seeds=2), tmp_path)
+
+
+def test_external_scores_without_internal_ones_are_shown(tmp_path):
+    (_, outside) = both(0.7, 0.6, 0)
+    page = page_of([outside], tmp_path)
+    assert "there is no gain to compare" in page
+    assert "0.600" in page
+
+
+def data_record_of(notes, counts=None, **setting):
+    trial = Trial(kind="data", setting=SETTING.model_copy(update=setting))
+    counts = {"films": 10, "groups": 9, "near_copy_pairs": 1, "quarantined": 0} | (counts or {})
+    return record(trial, counts=counts).model_copy(update={"notes": notes})
+
+
+def test_the_page_says_how_the_films_were_divided_and_what_was_left_out(tmp_path):
+    page = page_of([data_record_of(["split: source", "left out: 3: lateral view"], split_by="source")], tmp_path)
+    assert "split: source" in page
+    assert "- left out: 3: lateral view" in page
+
+
+def test_at_most_twenty_removed_files_are_listed(tmp_path):
+    notes = ["split: patient", *(f"removed: film-{i:02d}.png: mirrored" for i in range(23))]
+    page = page_of([data_record_of(notes, clean="safe")], tmp_path)
+    assert "23 films were removed by the cleaning policy `safe`" in page
+    assert "film-19.png" in page
+    assert "film-20.png" not in page
+    assert "and 3 more, listed in `records/" in page
+
+
+def test_the_terminal_table_has_external_columns_only_where_there_are_any():
+    from cxrbench.report.terminal import summaries
+
+    (plain,) = summaries([utility(0.7, 0)], SETTING.data_hash)
+    (wide,) = summaries(both(0.7, 0.6, 0), SETTING.data_hash)
+    assert [column.header for column in wide.columns][-2:] == ["external\nAUROC", "external\ngain"]
+    assert list(wide.columns[-2].cells) == ["0.600"]
+    assert not any("external" in column.header for column in plain.columns)
+    assert list(summaries([utility(0.7, 0)], "other data")) == []
+
+
+def test_the_terminal_table_cuts_no_number_short_in_eighty_columns():
+    import io
+
+    from rich.console import Console
+
+    from cxrbench.report.terminal import summaries
+
+    records = both(0.7, 0.6, 0) + both(0.71234, 0.6321, 0, GAN, 1.0)
+    (table,) = summaries(records, SETTING.data_hash)
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(table)
+    for number in ("0.712", "+0.012", "0.632", "+0.032", "small-cnn", "real only"):
+        assert number in shown.getvalue()
