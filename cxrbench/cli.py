@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cxrbench import __version__
+from cxrbench.cli_audit import audit, cleaned
 from cxrbench.cli_data import data_app
 from cxrbench.errors import CxrbenchError, UsageError
 
@@ -35,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command()(audit)
 
 DataOption = Annotated[
     str, typer.Option("--data", help="A data set's name (phantom, phantom:shortcut=0.5) or a folder or CSV.")
@@ -62,6 +65,9 @@ LabelsOption = Annotated[
 ]
 ExternalOption = Annotated[
     str, typer.Option("--external", help="A second data set on which every classifier is tested, too.")
+]
+CleanOption = Annotated[
+    str, typer.Option("--clean", help="Leave out what an audit finds: none, quarantine (sure faults) or strict.")
 ]
 
 
@@ -97,6 +103,7 @@ def run(
     split_by: SplitByOption = "auto",
     labels: LabelsOption = "",
     external: ExternalOption = "",
+    clean: CleanOption = "none",
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every trial again.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failed trial.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
@@ -105,7 +112,7 @@ def run(
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
     request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained, split_by)
-    store, index, plan = _prepare(request, data, results, labels, external)
+    store, index, plan = _prepare(request, data, results, labels, external, clean, quiet)
 
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.progress import make_reporter
@@ -148,10 +155,11 @@ def plan(
     split_by: SplitByOption = "auto",
     labels: LabelsOption = "",
     external: ExternalOption = "",
+    clean: CleanOption = "none",
 ) -> None:
     """Show the trials of a run and which of them are done, without running anything."""
     request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained, split_by)
-    store, _, planned = _prepare(request, data, results, labels, external)
+    store, _, planned = _prepare(request, data, results, labels, external, clean, quiet=False)
     table = Table("trial", "state", "key")
     done = 0
     for trial in planned.trials:
@@ -248,7 +256,9 @@ def _request(
     )
 
 
-def _prepare(request: Request, data: str, results: Path, labels: str, external: str) -> tuple[Store, DataIndex, Plan]:
+def _prepare(
+    request: Request, data: str, results: Path, labels: str, external: str, clean: str, quiet: bool
+) -> tuple[Store, DataIndex, Plan]:
     """Everything that can go wrong before the first trial goes wrong here."""
     from cxrbench.datasets.resolve import resolve_dataset
     from cxrbench.external import match_external
@@ -262,11 +272,12 @@ def _prepare(request: Request, data: str, results: Path, labels: str, external: 
     store.prepare()
     name, dataset = resolve_dataset(data)
     if not external:
-        index = index_data(name, dataset, renames)
+        index = cleaned(index_data(name, dataset, renames), clean, request.device, quiet=quiet)
         return store, index, make_plan(request, index)
     other_name, other = resolve_dataset(external)
-    index = index_data(name, dataset, renames, other.classes())
-    matched = match_external(index_data(other_name, other, renames, dataset.classes()), index.classes)
+    index = cleaned(index_data(name, dataset, renames, other.classes()), clean, request.device, quiet=quiet)
+    tested = replace(index_data(other_name, other, renames, dataset.classes()), clean=clean)
+    matched = match_external(tested, index.classes)
     return store, index, make_plan(request, index, matched)
 
 

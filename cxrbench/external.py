@@ -87,6 +87,8 @@ def load_external(
 ) -> ExternalData:
     """Decode the external films and compare each with every internal one.
 
+    Where the external set has a cleaning policy, films that are tied to training films are taken out.
+
     Raises:
         DataError: one of them is identical to, a near-copy of, or of the same patient as a film that is
             trained on or validated with; or fewer than two classes can be read.
@@ -109,13 +111,18 @@ def load_external(
     rows = np.arange(inside, len(films))
     trained = np.concatenate([data.split.train, data.split.val])
     leaks = find_leaks(films, crossing, trained, rows)
+    if leaks and index.clean != "none":
+        kept = [film for film in index.films if film.file not in leaks.tied]
+        removed = {**index.removed, **dict.fromkeys(leaks.tied, "tied to a film that is trained on")}
+        cleaned = replace(external, index=replace(index, films=kept, removed=removed))
+        return load_external(cleaned, data, size, cache, progress)
     if leaks:
         more = f" and {len(leaks.tied) - FILES_SHOWN} more" if len(leaks.tied) > FILES_SHOWN else ""
         # Where patients are all they share, two hospitals may only have numbered them alike.
         numbers = "" if leaks.files or leaks.copies else "; or give a source column, if these are other people"
         raise DataError(
             f"leakage: the training and validation films and the external set {index.name!r} share {leaks}; take out "
-            f"of the external set: {', '.join(leaks.tied[:FILES_SHOWN])}{more}{numbers}"
+            f"of the external set, or let --clean quarantine do so: {', '.join(leaks.tied[:FILES_SHOWN])}{more}{numbers}"
         )
     notes = [f"external set: {index.name}, data hash {index.hash[:16]}", *external.notes]
     notes += [f"left out: {count}: {reason}" for reason, count in index.left_out.items()]

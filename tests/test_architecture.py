@@ -19,10 +19,10 @@ LAYERS = [
     {"datasets", "features", "fetch", "metrics", "store"},
     {"loading", "stages", "throughput", "progress"},
     {"external"},
-    {"plan", "executors", "checks"},
+    {"plan", "executors", "checks", "audit"},
     {"workbench"},
     {"runner", "report"},
-    {"cli_data"},
+    {"cli_data", "cli_audit"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

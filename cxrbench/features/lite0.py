@@ -65,7 +65,7 @@ class Lite0:
         rows = []
         with torch.inference_mode():
             for start in range(0, len(pixels), BATCH):
-                batch = network_input(torch.from_numpy(np.asarray(pixels[start : start + BATCH])).to(device))
+                batch = network_input(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device))
                 rows.append(net(batch).mean(dim=(2, 3)).float().cpu().numpy())
                 progress(min(start + BATCH, len(pixels)), len(pixels))
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)

@@ -1,0 +1,112 @@
+"""Labels that are probably wrong: confident learning on out-of-fold predictions.
+
+Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70 (2021).
+A film is suspect if a classifier that never saw it is as sure of another class as it usually is of films that
+carry that class's label (equation 1: the threshold of a class is the mean confidence of its own films).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.audit.calibration import PREVALENCE
+from cxrbench.audit.findings import Accuracy, Finding
+from cxrbench.contracts import Film, Labels
+
+COMPONENTS = 96
+FOLDS = 5
+
+Floats = NDArray[np.float32]
+
+
+def out_of_fold(features: Floats, labels: Labels, groups: NDArray[np.int64], classes: int) -> Floats | None:
+    """Class probabilities float32 ``[N, classes]`` of every film, from a logistic regression that was taught
+    without the film's group; None where a class has fewer than two groups."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = min(FOLDS, *(len(np.unique(groups[labels == label])) for label in range(classes)))
+    if folds < 2:
+        return None
+    spread = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
+    components = min(COMPONENTS, len(features) - 1, features.shape[1])
+    reduced = PCA(components, svd_solver="randomized", random_state=0).fit_transform(spread)
+    reduced /= reduced.std(axis=0) + 1e-6
+    probabilities = np.zeros((len(labels), classes), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rare classes: checked above
+        dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(reduced, labels, groups)
+        for taught, asked in dealt:
+            model = LogisticRegression(C=0.01, max_iter=200).fit(reduced[taught], labels[taught])
+            probabilities[np.ix_(asked, model.classes_)] = model.predict_proba(reduced[asked])
+    return probabilities
+
+
+def suspects(probabilities: Floats, labels: Labels) -> tuple[Floats, Labels]:
+    """How far each film's predicted class outdoes its label, and that class.
+
+    Returns:
+        float32 ``[N]`` (0 where the film is not suspect, else the difference of the two probabilities) and
+        int64 ``[N]`` (the class the film is taken for; its own label where it is not suspect).
+    """
+    classes = probabilities.shape[1]
+    own = probabilities[np.arange(len(labels)), labels]
+    thresholds = np.asarray(
+        [probabilities[labels == c, c].mean() if (labels == c).any() else np.inf for c in range(classes)]
+    )
+    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
+    taken = confident.argmax(axis=1)
+    suspect = (confident.max(axis=1) > own) & (taken != labels)
+    margin = np.where(suspect, probabilities[np.arange(len(labels)), taken] - own, 0.0)
+    return margin.astype(np.float32), np.where(suspect, taken, labels).astype(np.int64)
+
+
+def swap_labels(
+    labels: Labels, classes: int, share: float, rng: np.random.Generator
+) -> tuple[Labels, NDArray[np.bool_]]:
+    """Give a random ``share`` of the films another class at random; also says which."""
+    chosen = np.zeros(len(labels), bool)
+    chosen[rng.permutation(len(labels))[: round(share * len(labels))]] = True
+    moved = (labels + rng.integers(1, classes, len(labels))) % classes
+    return np.where(chosen, moved, labels).astype(np.int64), chosen
+
+
+def label_findings(
+    films: Sequence[Film], features: Floats, labels: Labels, groups: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[list[Finding], list[Accuracy]]:
+    """Suspect labels of a set, and how many of labels swapped on purpose are found among as many films."""
+    probabilities = out_of_fold(features, labels, groups, len(classes))
+    if probabilities is None:
+        return [], []
+    margin, taken = suspects(probabilities, labels)
+    findings = [
+        Finding(
+            films[row].file,
+            "label-suspect",
+            float(margin[row]),
+            detail=f"labelled {classes[labels[row]]}, taken for {classes[taken[row]]}",
+        )
+        for row in np.flatnonzero(margin > 0).tolist()
+    ]
+    swapped, chosen = swap_labels(labels, len(classes), PREVALENCE, np.random.default_rng(2))
+    again = out_of_fold(features, swapped, groups, len(classes))
+    if again is None:
+        return findings, []
+    suspect = suspects(again, swapped)[0] > 0
+    measured = Accuracy(
+        "label-suspect",
+        0.0,
+        float(suspect[chosen].mean()),
+        float(suspect[~chosen].mean()),
+        float(chosen[suspect].mean()) if suspect.any() else 0.0,
+        PREVALENCE,
+        int(chosen.sum()),
+        int((~chosen).sum()),
+        f"{PREVALENCE:.0%} of all labels swapped at once; true label errors count as false alarms",
+    )
+    return findings, [measured]
