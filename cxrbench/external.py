@@ -120,9 +120,10 @@ def load_external(
         more = f" and {len(leaks.tied) - FILES_SHOWN} more" if len(leaks.tied) > FILES_SHOWN else ""
         # Where patients are all they share, two hospitals may only have numbered them alike.
         numbers = "" if leaks.files or leaks.copies else "; or give a source column, if these are other people"
+        listed = f"{', '.join(leaks.tied[:FILES_SHOWN])}{more}{numbers}"
         raise DataError(
-            f"leakage: the training and validation films and the external set {index.name!r} share {leaks}; take out "
-            f"of the external set, or let --clean quarantine do so: {', '.join(leaks.tied[:FILES_SHOWN])}{more}{numbers}"
+            f"leakage: the films to train and validate with and the external set {index.name!r} share {leaks}; "
+            f"take out of the external set, as --clean quarantine does: {listed}"
         )
     notes = [f"external set: {index.name}, data hash {index.hash[:16]}", *external.notes]
     notes += [f"left out: {count}: {reason}" for reason, count in index.left_out.items()]

@@ -144,8 +144,19 @@ def test_an_external_film_that_was_trained_on_ends_the_run(
     complaint = capsys.readouterr().err
     assert f"share {KINDS[kind]}" in complaint
     assert f"'{film}' and 'planted.png'" in complaint
-    assert "take out of the external set: planted.png" in complaint
+    assert "take out of the external set, as --clean quarantine does: planted.png" in complaint
     assert not list((tmp_path / "r").rglob("records/*.json"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cleaning_policy_takes_the_tied_film_out_and_says_so(inside, outside, write_table, tmp_path, kind):
+    cache = Cache(tmp_path / "c")
+    plant(kind, inside, outside, write_table, film_in("train", inside[0], cache))
+    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    index = replace(index_of(outside[0]), clean="quarantine")
+    loaded = load_external(match_external(index, CLASSES), data, 32, cache, no_progress)
+    assert len(loaded.images) == len(outside[1])
+    assert any("planted.png" in note and "tied to a film that is trained on" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,7 @@ from cxrbench.audit.copies import duplicate_findings, measure_copies
 from cxrbench.audit.findings import MEANING, Accuracy, Finding
 from cxrbench.audit.labels import label_findings
 from cxrbench.audit.looks import look_at_films
-from cxrbench.audit.shortcuts import Probe, audit_shortcuts
+from cxrbench.audit.shortcuts import Probe, audit_shortcuts, draw_probes
 from cxrbench.cache import Cache
 from cxrbench.contracts import Film, Images
 from cxrbench.duplicates import find_copies
@@ -53,6 +53,7 @@ class Audit:
         probes: how far a classifier gets by cheating.
         warnings: what the composition gives cause to fear.
         pictures: file -> uint8 ``[THUMBNAIL, THUMBNAIL]``, of the films that are shown.
+        figure: the probes as a PNG file.
         facts: films, seconds, machine.
     """
 
@@ -67,6 +68,7 @@ class Audit:
     left_out: dict[str, int]
     facts: dict[str, Any]
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    figure: bytes = b""
 
 
 def audit_key(index: DataIndex) -> str:
@@ -92,10 +94,14 @@ def run_audit(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audi
 
     def build(folder: Path) -> None:
         audit = _examine(index, cache, device, stage)
+        draw_probes({index.name: audit.probes}, folder / "shortcuts.png")
         np.save(
             folder / "pictures.npy", np.stack([*audit.pictures.values(), np.zeros((THUMBNAIL, THUMBNAIL), np.uint8)])
         )
-        content = {**{k: v for k, v in vars(audit).items() if k != "pictures"}, "shown": list(audit.pictures)}
+        content = {
+            **{k: v for k, v in vars(audit).items() if k not in ("pictures", "figure")},
+            "shown": list(audit.pictures),
+        }
         (folder / "audit.json").write_text(json.dumps(content, default=asdict), encoding="utf-8")
 
     folder = cache.get("audit", audit_key(index), build)
@@ -113,6 +119,7 @@ def run_audit(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audi
         stored["left_out"],
         stored["facts"],
         pictures,
+        (folder / "shortcuts.png").read_bytes(),
     )
 
 

@@ -36,7 +36,8 @@ def duplicate_findings(films: Sequence[Film], copies: Copies, classes: Sequence[
     for (i, j), number, agreement in zip(copies.pairs.tolist(), copies.symmetry, copies.agreement, strict=True):
         if films[i].digest != films[j].digest:
             how = SYMMETRIES[number].name
-            detail = "" if how == "unturned" else f"{how}; "
+            detail = "" if how == "unturned" else how
+
             findings += _pair(films, i, j, "near-duplicate", float(agreement), detail, classes)
     return findings
 
@@ -46,8 +47,8 @@ def _pair(
 ) -> list[Finding]:
     one, other = films[i], films[j]
     known = one.patient_id and other.patient_id and one.patient_id != other.patient_id
-    detail = detail + (" two patient ids" if known else "")
-    findings = [Finding(other.file, kind, score, one.file, detail.strip("; "))]
+    detail = "; ".join(part for part in (detail, "two patient ids" if known else "") if part)
+    findings = [Finding(other.file, kind, score, one.file, detail)]
     if one.label != other.label:
         labels = f"{classes[one.label]} and {classes[other.label]}"
         findings += [

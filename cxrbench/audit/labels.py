@@ -1,8 +1,8 @@
 """Labels that are probably wrong: confident learning on out-of-fold predictions.
 
 Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70 (2021).
-A film is suspect if a classifier that never saw it is as sure of another class as it usually is of films that
-carry that class's label (equation 1: the threshold of a class is the mean confidence of its own films).
+How many labels are wrong is estimated from the films that a classifier which never saw them is sure of; which
+ones, by how far it prefers another class.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cxrbench.contracts import Film, Labels
 
 COMPONENTS = 96
 FOLDS = 5
+PRIOR_FILMS = 50  # how many films' evidence it takes to outweigh the prior that no feature matters
 
 Floats = NDArray[np.float32]
 
@@ -42,28 +43,48 @@ def out_of_fold(features: Floats, labels: Labels, groups: NDArray[np.int64], cla
         warnings.simplefilter("ignore", UserWarning)  # rare classes: checked above
         dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(reduced, labels, groups)
         for taught, asked in dealt:
-            model = LogisticRegression(C=0.01, max_iter=200).fit(reduced[taught], labels[taught])
+            model = LogisticRegression(C=PRIOR_FILMS / len(features), max_iter=200).fit(reduced[taught], labels[taught])
             probabilities[np.ix_(asked, model.classes_)] = model.predict_proba(reduced[asked])
     return probabilities
 
 
 def suspects(probabilities: Floats, labels: Labels) -> tuple[Floats, Labels]:
-    """How far each film's predicted class outdoes its label, and that class.
+    """Films whose label is probably wrong: of each label and other class as many as the confident joint says,
+    those that prefer the other class most ("prune by noise rate", section 3.2).
 
     Returns:
-        float32 ``[N]`` (0 where the film is not suspect, else the difference of the two probabilities) and
-        int64 ``[N]`` (the class the film is taken for; its own label where it is not suspect).
+        float32 ``[N]`` (0 where the film is not suspect, else the other class's probability less the label's)
+        and int64 ``[N]`` (the class the film is taken for; its own label where it is not suspect).
+    """
+    rows, classes = np.arange(len(labels)), probabilities.shape[1]
+    margins = probabilities - probabilities[rows, labels][:, None]
+    margin, taken = np.zeros(len(labels), np.float32), labels.copy()
+    for label, wrong in enumerate(_wrong_counts(probabilities, labels)):
+        for other in range(classes):
+            mine = np.flatnonzero(labels == label)
+            chosen = mine[np.argsort(-margins[mine, other], kind="stable")[: wrong[other]]]
+            better = chosen[margins[chosen, other] > margin[chosen]]
+            margin[better], taken[better] = margins[better, other], other
+    return margin, taken
+
+
+def _wrong_counts(probabilities: Floats, labels: Labels) -> NDArray[np.int64]:
+    """Off-diagonal counts ``[classes, classes]`` (label, true class) of the calibrated confident joint.
+
+    A film counts for the likeliest of the classes it is at least as sure of as that class's own films are on
+    average (equation 1); the counts of each label are scaled to its number of films (equation 3).
     """
     classes = probabilities.shape[1]
-    own = probabilities[np.arange(len(labels)), labels]
-    thresholds = np.asarray(
-        [probabilities[labels == c, c].mean() if (labels == c).any() else np.inf for c in range(classes)]
-    )
+    own = [probabilities[labels == c, c] for c in range(classes)]
+    thresholds = np.asarray([mine.mean() if len(mine) else np.inf for mine in own])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    taken = confident.argmax(axis=1)
-    suspect = (confident.max(axis=1) > own) & (taken != labels)
-    margin = np.where(suspect, probabilities[np.arange(len(labels)), taken] - own, 0.0)
-    return margin.astype(np.float32), np.where(suspect, taken, labels).astype(np.int64)
+    counted = confident.max(axis=1) >= 0
+    joint = np.zeros((classes, classes))
+    np.add.at(joint, (labels[counted], confident.argmax(axis=1)[counted]), 1)
+    films = np.bincount(labels, minlength=classes)
+    joint *= (films / np.maximum(joint.sum(axis=1), 1))[:, None]
+    np.fill_diagonal(joint, 0)
+    return np.rint(joint).astype(np.int64)
 
 
 def swap_labels(

@@ -74,25 +74,25 @@ def fit_net(films: torch.Tensor, seed: int, device: str, progress: Callable[[int
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(seed)  # of the first weights and of dropout
         net = _build().to(device).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
-    for step in range(STEPS):
-        rows = torch.randint(len(films), (BATCH,), generator=generator)
-        batch, turned, inverted, stretched = _corrupt(films[rows], generator)
-        batch, turned, inverted, stretched = (x.to(device) for x in (batch, turned, inverted, stretched))
-        with torch.autocast(device, torch.bfloat16):
-            out = net(batch.contiguous(memory_format=torch.channels_last)).float()
-        loss = cross_entropy(out[:, :8], turned)
-        loss = loss + binary_cross_entropy_with_logits(out[:, 8], inverted)
-        loss = loss + binary_cross_entropy_with_logits(out[:, 9], stretched)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        progress(step + 1, STEPS)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
+        for step in range(STEPS):
+            rows = torch.randint(len(films), (BATCH,), generator=generator)
+            batch, turned, inverted, stretched = _corrupt(films[rows], generator)
+            batch, turned, inverted, stretched = (x.to(device) for x in (batch, turned, inverted, stretched))
+            with torch.autocast(device, torch.bfloat16):
+                out = net(batch.contiguous(memory_format=torch.channels_last)).float()
+            loss = cross_entropy(out[:, :8], turned)
+            loss = loss + binary_cross_entropy_with_logits(out[:, 8], inverted)
+            loss = loss + binary_cross_entropy_with_logits(out[:, 9], stretched)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress(step + 1, STEPS)
     return net.eval()
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cxrbench.audit.audit import SHOWN, Audit
 from cxrbench.audit.findings import MEANING, POLICIES, Finding, count_findings, to_csv
-from cxrbench.audit.shortcuts import draw_probes
 from cxrbench.cache import write_atomically
 from cxrbench.errors import UsageError
 
@@ -42,7 +41,7 @@ def write_audit(audit: Audit, results: Path, *, publish: bool) -> Path:
     folder = results / "audit" / safe
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draw_probes({audit.name: audit.probes}, folder / "shortcuts.png")
+        write_atomically(folder / "shortcuts.png", audit.figure)
         facts = {
             "name": audit.name,
             "data_hash": audit.data_hash,
@@ -55,7 +54,7 @@ def write_audit(audit: Audit, results: Path, *, publish: bool) -> Path:
         }
         write_atomically(folder / "audit.json", json.dumps(facts, indent=1).encode())
         write_atomically(folder / "findings.csv", to_csv(audit.findings).encode())
-        write_atomically(folder / "audit.html", _html(audit, folder / "shortcuts.png").encode())
+        write_atomically(folder / "audit.html", _html(audit).encode())
         write_atomically(
             folder / ".gitignore", b"" if publish else b"# shows films that may not be republished\n*.html\n"
         )
@@ -130,7 +129,7 @@ def _rows(table: Sequence[Sequence[str]]) -> list[str]:
     return [line(table[0]), line(["---"] * len(table[0])), *(line(row) for row in table[1:])]
 
 
-def _html(audit: Audit, figure: Path) -> str:
+def _html(audit: Audit) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("cxrbench.audit", "."), autoescape=True, undefined=StrictUndefined)
@@ -143,7 +142,7 @@ def _html(audit: Audit, figure: Path) -> str:
         accuracy=_accuracy_table(audit),
         probes=_probe_table(audit),
         composition=_composition(audit),
-        figure=base64.b64encode(figure.read_bytes()).decode() if figure.is_file() else "",
+        figure=base64.b64encode(audit.figure).decode(),
         shown={kind: films for kind in MEANING if (films := _shown(audit, kind))},
     )
     return page
