@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 
-.PHONY: run test test-slow gpu bench lint format clean
+.PHONY: run test test-slow gpu bench audit-figures lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -25,6 +25,10 @@ gpu: $(STAMP)  ## everything that needs a CUDA device, in one go
 
 bench: $(STAMP)  ## train-step throughput against plain PyTorch loops
 	$(BIN)/python -m pytest bench/ --benchmark-only
+
+audit-figures: $(STAMP)  ## shortcut probes on phantoms whose truth is known; how the duplicate search grows
+	$(BIN)/python -m bench.shortcut_curve results/audit/phantom-shortcuts
+	$(BIN)/python -m bench.duplicate_search results/audit/duplicate-search.json
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

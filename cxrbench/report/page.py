@@ -9,6 +9,7 @@ from pathlib import Path
 from cxrbench.cache import write_atomically
 from cxrbench.records import Record
 from cxrbench.report import tables
+from cxrbench.report.audits import audit_lines
 from cxrbench.report.reading import external_reading, utility_reading
 from cxrbench.report.tables import Section
 from cxrbench.report.views import external_view, fidelity_view, speed_view, utility_view
@@ -48,7 +49,7 @@ def write_report(store: Store) -> Path:
         grid = (public if open_data else store.private / "figures" / section.slug) / "samples.png"
         drawn["sample grid"] = (grid, figures.sample_grid(section, store, grid))
         pictures = {name: path.relative_to(store.root).as_posix() for name, (path, done) in drawn.items() if done}
-        parts += ["", *_section_page(section, pictures, open_data)]
+        parts += ["", *_section_page(section, pictures, open_data, audit_lines(store.root, section))]
     page = store.root / "LEADERBOARD.md"
     write_atomically(page, ("\n".join(parts) + "\n").encode())
     return page
@@ -63,9 +64,9 @@ _INTRODUCTION = (
 )
 
 
-def _section_page(section: Section, pictures: dict[str, str], open_data: bool) -> list[str]:
+def _section_page(section: Section, pictures: dict[str, str], open_data: bool, audits: list[str]) -> list[str]:
     lines = [f"## {section.data}, tier `{section.tier}`", ""]
-    lines += _facts(section)
+    lines += [*_facts(section), *audits]
     ranked, fidelity = tables.leaderboard(section), tables.fidelity_table(section)
     if not ranked.empty:
         lines += [
