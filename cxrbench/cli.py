@@ -67,7 +67,7 @@ ExternalOption = Annotated[
     str, typer.Option("--external", help="A second data set on which every classifier is tested, too.")
 ]
 CleanOption = Annotated[
-    str, typer.Option("--clean", help="Leave out what an audit finds: none, quarantine (sure faults) or strict.")
+    str, typer.Option("--clean", help="Leave out what an audit finds: none, quarantine (grave faults) or strict.")
 ]
 
 
@@ -157,7 +157,7 @@ def plan(
     external: ExternalOption = "",
     clean: CleanOption = "none",
 ) -> None:
-    """Show the trials of a run and which of them are done, without running anything."""
+    """Show the trials of a run and which of them are done, without running any (--clean audits the data first)."""
     request = _request(generators, classifiers, ratios, tier, seeds, device, pretrained, split_by)
     store, _, planned = _prepare(request, data, results, labels, external, clean, quiet=False)
     table = Table("trial", "state", "key")

@@ -107,7 +107,7 @@ def load_external(
     crossing = pairs[(pairs[:, 0] < inside) & (pairs[:, 1] >= inside)]
     own = pairs[pairs[:, 0] >= inside] - inside
 
-    films = [_patient_of_source(film) for film in [*data.decoded.films, *decoded.films]]
+    films = _patients_by_source([*data.decoded.films, *decoded.films])
     rows = np.arange(inside, len(films))
     trained = np.concatenate([data.split.train, data.split.val])
     leaks = find_leaks(films, crossing, trained, rows)
@@ -127,7 +127,9 @@ def load_external(
         )
     notes = [f"external set: {index.name}, data hash {index.hash[:16]}", *external.notes]
     notes += [f"left out: {count}: {reason}" for reason, count in index.left_out.items()]
-    notes += _in_short(index.removed, f"films of the external set were removed by the cleaning policy {index.clean!r}")
+    notes += _in_short(
+        index.removed, "films of the external set were removed, since films that are trained on are tied to them"
+    )
     tested = find_leaks(films, crossing, data.split.test, rows)
     if tested:
         notes.append(f"the internal test films (which nothing is trained on) and the external set share {tested}")
@@ -185,9 +187,12 @@ def _words(name: str) -> set[str]:
     return set(filter(None, re.split(r"[\s_-]+", name.casefold())))
 
 
-def _patient_of_source(film: Film) -> Film:
-    """Two data sets may number their patients alike, so a patient is known by source and number."""
-    return replace(film, patient_id=f"{film.source or ''}\0{film.patient_id}") if film.patient_id else film
+def _patients_by_source(films: list[Film]) -> list[Film]:
+    """Two data sets may number their patients alike, so a patient is known by source and number; by the number
+    alone where a source is missing, since he may be the same person then."""
+    if not all(film.source for film in films if film.patient_id):
+        return films
+    return [replace(f, patient_id=f"{f.source}\0{f.patient_id}") if f.patient_id else f for f in films]
 
 
 def _check_classes(name: str, labels: Labels, classes: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from cxrbench.contracts import (
     RunContext,
     no_progress,
 )
+from cxrbench.datasets.decode import TIFF_SUFFIXES
+from cxrbench.datasets.dicom import DICOM_SUFFIXES
 from cxrbench.duplicates import near_copies
 from cxrbench.errors import DataError
 from cxrbench.hashing import canonical_hash, file_sha256
@@ -68,7 +70,7 @@ class DataIndex:
     def hash(self) -> str:
         """sha256 of every film's content, label, patient, source and official split, in order; and of the
         cleaning, where there was one."""
-        rows = [[f.digest, f.label, f.patient_id, f.source, f.split] for f in self.films]
+        rows = [[f.digest, f.label, f.patient_id, f.source, f.split, *_read_by_name(f.file)] for f in self.films]
         return canonical_hash([list(self.classes), rows] + ([self.clean] if self.clean != "none" else []))
 
 
@@ -115,6 +117,12 @@ class Pool:
         """The first ``counts[label]`` films of each class."""
         rows = [np.flatnonzero(self.images.labels == label)[:count] for label, count in counts.items()]
         return self.images.subset(np.concatenate(rows).astype(np.int64))
+
+
+def _read_by_name(file: str) -> list[str]:
+    """The suffix where it decides how a file is read, so that renaming such a file makes it another film."""
+    suffix = PurePosixPath(file).suffix.lower()
+    return [suffix] if suffix in DICOM_SUFFIXES | TIFF_SUFFIXES else []
 
 
 def index_data(
@@ -165,7 +173,8 @@ def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Pr
     key = split_key(index, spec)
     # The policy is settled by all films listed, so that one unreadable file cannot change it.
     by = resolve_policy(spec.split_by, index.films)
-    folder = cache.get("split", key, lambda path: _split_all(decoded, index.classes, by, spec, path))
+    kept = canonical_hash([key, [film.file for film in decoded.films]])  # rows count the films that could be read
+    folder = cache.get("split", kept, lambda path: _split_all(decoded, index.classes, by, spec, path))
     facts = json.loads((folder / "facts.json").read_text())
     with np.load(folder / "split.npz") as stored:
         split = Split(

@@ -32,7 +32,7 @@ from cxrbench.leakage import film_groups
 from cxrbench.loading import decode_films
 from cxrbench.machine import describe_machine
 from cxrbench.registry import EXTRACTORS
-from cxrbench.stages import DataIndex, extract_features, load_key
+from cxrbench.stages import LOAD_VERSION, SPLIT_VERSION, DataIndex, extract_features, load_key
 
 AUDIT_VERSION = 1  # raised when the same films come to give other findings
 SIDE = 224  # pixels; what the audit looks at
@@ -74,7 +74,9 @@ class Audit:
 def audit_key(index: DataIndex) -> str:
     """Identity of an audit: all that is known of every film, and the audit's version."""
     films = [asdict(film) for film in index.films]
-    return canonical_hash([AUDIT_VERSION, list(index.classes), films, dict(index.quarantined), dict(index.left_out)])
+    versions = [AUDIT_VERSION, LOAD_VERSION, SPLIT_VERSION, EXTRACTORS.create("lite0").weights_sha256()]
+    refused = [dict(index.quarantined), dict(index.left_out)]
+    return canonical_hash([versions, index.name, list(index.classes), films, refused])
 
 
 def is_audited(index: DataIndex, cache: Cache) -> bool:
@@ -157,6 +159,7 @@ def _examine(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audit
         "per_class": {name: int((decoded.labels == label).sum()) for label, name in enumerate(index.classes)},
         "groups": len(np.unique(groups)),
         "near_copy_pairs": len(copies.pairs),
+        "quarantined": sorted({**index.quarantined, **decoded.quarantined}),
         "seconds": round(time.perf_counter() - started, 1),
         **describe_machine(device),
     }

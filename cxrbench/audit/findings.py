@@ -108,7 +108,8 @@ def removed_by(findings: Iterable[Finding], policy: str) -> dict[str, str]:
         raise UsageError(f"unknown cleaning policy {policy!r}; use {', '.join(POLICIES)}")
     removed: dict[str, str] = {}
     for found in findings:
-        if found.finding in POLICIES[policy]:
+        suspicion = found.finding == "lateral" and found.score < 1  # not recorded as such, and never tested
+        if found.finding in POLICIES[policy] and not suspicion:
             partner = f" (of {found.partner})" if found.partner else ""
             removed.setdefault(found.file, f"{found.finding}{partner}")
     return removed

@@ -43,6 +43,8 @@ def out_of_fold(features: Floats, labels: Labels, groups: NDArray[np.int64], cla
         warnings.simplefilter("ignore", UserWarning)  # rare classes: checked above
         dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(reduced, labels, groups)
         for taught, asked in dealt:
+            if not len(asked) or len(np.unique(labels[taught])) < 2:  # groups of several classes allow no other deal
+                return None
             model = LogisticRegression(C=PRIOR_FILMS / len(features), max_iter=200).fit(reduced[taught], labels[taught])
             probabilities[np.ix_(asked, model.classes_)] = model.predict_proba(reduced[asked])
     return probabilities

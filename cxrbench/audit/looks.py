@@ -20,6 +20,7 @@ LEAST_CONTRAST = 22.0  # grey levels; below it nothing of a chest can be seen
 WIDEST = 2.0  # a stored film longer than this times its width is no film as it was taken
 LEAST_SYMMETRY = 0.2  # together with an unusual look: a film without a second lung
 UNUSUAL = 0.98  # quantile of strangeness
+LEAST_TO_TEACH = 10  # films of a half
 
 Films = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -108,8 +109,11 @@ def _orientations(
         "inverted": lambda films: 255 - films,
         "distorted": lambda films: orientation.stretch(films, rng),
     }
+    halves = _deal_halves(groups, rng)
+    if min(np.bincount(halves, minlength=2)) < LEAST_TO_TEACH:
+        nothing: Floats = np.empty(0, np.float32)
+        return dict.fromkeys(corruptions, np.zeros(len(pixels), np.float32)), dict.fromkeys(corruptions, nothing)
     small = orientation.shrink(pixels)
-    halves = rng.permutation(int(groups.max()) + 1)[groups] % 2
     scores = {kind: np.zeros(len(pixels), np.float32) for kind in corruptions}
     planted: dict[str, list[Floats]] = {kind: [] for kind in corruptions}
     for half in (0, 1):
@@ -122,6 +126,17 @@ def _orientations(
             seen = orientation.shrink(np.ascontiguousarray(corrupt(_relit(pixels[chosen], rng))))
             planted[kind].append(_by_kind(orientation.judge(net, seen, device))[kind])
     return scores, {kind: np.concatenate(parts) for kind, parts in planted.items()}
+
+
+def _deal_halves(groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """0 or 1 for each film, whole groups together: each group goes to the half that has fewer films so far."""
+    sizes = np.bincount(groups)
+    half, films = np.zeros(len(sizes), np.int64), [0, 0]
+    order = rng.permutation(len(sizes))
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        half[group] = films[1] < films[0]
+        films[half[group]] += sizes[group]
+    return half[groups]
 
 
 def _by_kind(judged: orientation.Orientation) -> dict[str, Floats]:

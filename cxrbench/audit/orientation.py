@@ -138,6 +138,8 @@ def stretch(films: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     from torch.nn.functional import affine_grid, grid_sample
 
     n = len(films)
+    if n == 0:
+        return films
     theta = np.tile(np.eye(2, 3, dtype=np.float32), (n, 1, 1))
     axis = rng.integers(2, size=n)
     theta[np.arange(n), axis, axis] = 1 / rng.uniform(*STRETCH, n)

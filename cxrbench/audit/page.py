@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.audit.audit import SHOWN, Audit
-from cxrbench.audit.findings import MEANING, POLICIES, Finding, count_findings, to_csv
+from cxrbench.audit.findings import MEANING, POLICIES, Finding, count_findings, removed_by, to_csv
 from cxrbench.cache import write_atomically
 from cxrbench.errors import UsageError
 
@@ -53,12 +53,12 @@ def write_audit(audit: Audit, results: Path, *, publish: bool) -> Path:
             "facts": audit.facts,
         }
         write_atomically(folder / "audit.json", json.dumps(facts, indent=1).encode())
-        write_atomically(folder / "findings.csv", to_csv(audit.findings).encode())
-        write_atomically(folder / "audit.html", _html(audit).encode())
+        write_atomically(folder / "findings.csv", to_csv(audit.findings).encode("utf-8", "backslashreplace"))
+        write_atomically(folder / "audit.html", _html(audit).encode("utf-8", "backslashreplace"))
         write_atomically(
             folder / ".gitignore", b"" if publish else b"# shows films that may not be republished\n*.html\n"
         )
-        write_atomically(folder / "AUDIT.md", _markdown(audit).encode())
+        write_atomically(folder / "AUDIT.md", _markdown(audit).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise UsageError(f"audit folder {folder} cannot be written ({error.strerror}); use --results") from None
     return folder / "AUDIT.md"
@@ -77,9 +77,9 @@ def _markdown(audit: Audit) -> str:
     for aspect, table in _composition(audit).items():
         lines += ["", f"### {aspect}", "", *_rows(table)]
     lines += ["", "## What cleaning would remove", ""]
-    for policy, kinds in POLICIES.items():
-        removed = {found.file for found in audit.findings if found.finding in kinds}
-        lines.append(f"- `--clean {policy}`: {len(removed)} of {audit.facts['films']} films")
+    readable = [found for found in audit.findings if found.file not in audit.facts["quarantined"]]
+    for policy in POLICIES:
+        lines.append(f"- `--clean {policy}`: {len(removed_by(readable, policy))} of {audit.facts['films']} films")
     if audit.left_out:
         lines += ["", "## Left out on listing", "", *(f"- {n}: {reason}" for reason, n in audit.left_out.items())]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cxrbench.datasets.dicom import DICOM_SUFFIXES, dicom_dimensions, dicom_grey
+from cxrbench.datasets.faults import refuse_faults
 from cxrbench.datasets.pixels import to_square, white_level
 from cxrbench.errors import UnreadableFilm
 
@@ -77,6 +78,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise UnreadableFilm("far too many pixels for a film") from None
     except DAMAGE as error:
+        refuse_faults(path, error)
         raise UnreadableFilm(f"damaged: {error}") from None
 
 
@@ -85,7 +87,8 @@ def _refuse_empty(path: Path) -> None:
         if path.stat().st_size == 0:
             raise UnreadableFilm("empty file (0 bytes)")
     except OSError as error:
-        raise UnreadableFilm(f"damaged: {error}") from None
+        refuse_faults(path, error)
+        raise
 
 
 def _to_grey(image: Image.Image) -> Image.Image:

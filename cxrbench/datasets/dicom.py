@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxrbench.datasets.faults import refuse_faults
 from cxrbench.datasets.pixels import white_level
 from cxrbench.errors import UnreadableFilm
 
@@ -53,6 +54,7 @@ def dicom_grey(path: Path, max_pixels: int) -> Image.Image:
         _refuse_what_is_no_film(ds, max_pixels)
         grey = _shown(ds, _stored_pixels(ds))
     except DAMAGE as error:
+        refuse_faults(path, error)
         raise UnreadableFilm(f"damaged DICOM: {_one_line(error)}") from None
     if not np.isfinite(grey).all():
         raise UnreadableFilm("has non-finite grey values")
@@ -79,6 +81,7 @@ def _read(path: Path, tags: list[str] | None = None) -> Dataset:
     except pydicom.errors.InvalidDicomError:
         raise UnreadableFilm("is no DICOM file, whatever its name says") from None
     except DAMAGE as error:
+        refuse_faults(path, error)
         raise UnreadableFilm(f"damaged DICOM: {_one_line(error)}") from None
     return ds
 

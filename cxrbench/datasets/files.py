@@ -185,7 +185,7 @@ def list_films(
 def file_digests(root: Path, names: Sequence[str], stats: Sequence[os.stat_result]) -> list[str | None]:
     """The sha256 of each file, None where it cannot be read; a file of unchanged size and modification time
     is not read again."""
-    index = default_cache_root() / "digests" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()}.json"
+    index = default_cache_root() / "digests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()}.json"
     try:
         stored = json.loads(index.read_text())
     except (OSError, ValueError):  # no index yet, or a torn one: read the files

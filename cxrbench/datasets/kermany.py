@@ -26,6 +26,7 @@ FOLDERS = ("NORMAL", "PNEUMONIA")
 KINDS = ("bacteria", "virus")
 SICK = re.compile(r"(person\d+_(bacteria|virus))(?:_\d+)+", re.IGNORECASE)
 NORMAL = re.compile(r"((?:NORMAL\d*-)?IM-\d+)(?:-\d+)+", re.IGNORECASE)
+NUMBERED = re.compile(r"(NORMAL|BACTERIA|VIRUS)-(\d+)(?:-\d+)+", re.IGNORECASE)  # of another version of the set
 
 
 @dataclass
@@ -72,10 +73,13 @@ def parse_name(stem: str) -> tuple[str | None, str | None]:
     """Patient and kind (``bacteria``, ``virus`` or None) from a file's name without its suffix.
 
     ``person1_virus_6`` is patient person1_virus; ``IM-0115-0001`` is IM-0115 and ``NORMAL2-IM-1427-0001`` is
-    NORMAL2-IM-1427. Both are None for any other name.
+    NORMAL2-IM-1427; ``VIRUS-1008087-0001`` is 1008087. Both are None for any other name.
     """
     if sick := SICK.fullmatch(stem):
         return sick[1].lower(), sick[2].lower()
+    if numbered := NUMBERED.fullmatch(stem):
+        kind = numbered[1].lower()
+        return numbered[2], kind if kind in KINDS else None
     normal = NORMAL.fullmatch(stem)
     return (normal[1].upper(), None) if normal else (None, None)
 

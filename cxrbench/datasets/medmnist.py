@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -29,6 +30,9 @@ from cxrbench.errors import DataError, UsageError
 
 SPLITS = ("train", "val", "test")
 Arrays = Mapping[str, NDArray[Any]]
+
+
+_LOADING = threading.Lock()
 
 
 @dataclass
@@ -112,10 +116,11 @@ class MedMNIST:
     def _arrays(self) -> Arrays:
         path = self._path()
         found = path.stat()
-        return _load(path, len(NIH_FINDINGS) if self._multi_label() else 1, found.st_size, found.st_mtime_ns)
+        with _LOADING:  # or every decoding thread would load the file for itself
+            return _load(path, len(NIH_FINDINGS) if self._multi_label() else 1, found.st_size, found.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # a data set and an external one
 def _load(path: Path, columns: int, size: int, changed: int) -> Arrays:
     """All arrays of the file, checked; ``size`` and ``changed`` only tell one state of the file from another."""
     try:

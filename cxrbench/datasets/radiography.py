@@ -10,6 +10,7 @@ are there; Kaggle's are COVID, Lung_Opacity, Normal and Viral Pneumonia. Sources
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,15 +52,17 @@ class Radiography(FileDataset):
         """Raises UsageError for a missing folder, DataError for an empty class or bad metadata."""
         root, names = self.folder(), self.classes()
         known, refused = read_metadata(root / "metadata.csv") if (root / "metadata.csv").is_file() else ({}, {})
+        known = {unicodedata.normalize("NFC", file): meta for file, meta in known.items()}
         sources = _kaggle_sources(root)
         entries = []
         for label, name in enumerate(names):
             for path in image_files(root / name / "images"):
                 file = f"{name}/images/{path.name}"
-                meta = known.get(file, Metadata())
+                meta = known.pop(unicodedata.normalize("NFC", file), Metadata())
                 meta = meta if meta.source else replace(meta, source=sources.get((_key(name), _key(path.stem))))
                 if file not in refused:
                     entries.append(Entry(file, label, meta))
+        refused |= dict.fromkeys(known, "named in metadata.csv, but not there")  # what no film has claimed
         return check_classes(root, names, list_films(root, entries, refused))
 
     def mask(self, film: Film, size: int) -> NDArray[np.uint8] | None:

@@ -66,7 +66,10 @@ def adopt(cached: Path, folder: Path, progress: Progress) -> dict[str, FileFacts
                 raise DataError(f"{Path(parent) / name} is a link; empty kagglehub's cache and fetch again")
         for name in sorted(names):
             path = Path(parent) / name
-            place = member_path(path.relative_to(cached).as_posix())
+            try:
+                place = member_path(path.relative_to(cached).as_posix())
+            except ValueError as error:
+                raise DataError(f"Kaggle's download of {cached} holds {str(path)!r}: {error}") from None
             if place is not None:
                 progress("taking over from Kaggle's cache, files", len(files), None)
                 files[place.as_posix()] = _link(path, folder, place)

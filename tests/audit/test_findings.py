@@ -49,3 +49,8 @@ def test_every_policy_speaks_of_known_findings():
 def test_an_unknown_policy_is_a_usage_error():
     with pytest.raises(UsageError, match="unknown cleaning policy 'all'; use none, quarantine, strict"):
         removed_by(FINDINGS, "all")
+
+
+def test_a_lateral_view_is_removed_only_where_it_is_recorded():
+    recorded, suspected = Finding("a", "lateral", 1.0), Finding("b", "lateral", 0.15)
+    assert set(removed_by([recorded, suspected], "strict")) == {"a"}

@@ -65,3 +65,11 @@ def test_a_class_of_one_group_gives_no_verdict():
     assert out_of_fold(features, labels, groups, 3) is None
     films = [Film(str(i), int(label), str(i)) for i, label in enumerate(labels)]
     assert label_findings(films, features, labels, groups, ("a", "b", "c")) == ([], [])
+
+
+def test_groups_that_hold_every_film_of_a_class_give_no_verdict_instead_of_a_crash():
+    labels = np.repeat([0, 1, 0, 0, 0, 1], [18, 1, 7, 18, 18, 14]).astype(np.int64)
+    groups = np.repeat([0, 0, 1, 2, 3, 3], [18, 1, 7, 18, 18, 14]).astype(np.int64)
+    features = np.random.default_rng(0).normal(0, 1, (len(labels), 6)).astype(np.float32)
+    found = out_of_fold(features, labels, groups, 2)
+    assert found is None or np.allclose(found.sum(axis=1), 1, atol=1e-5)

@@ -9,7 +9,7 @@ from PIL import Image
 from cxrbench.datasets import decode
 from cxrbench.datasets.decode import decode_film
 from cxrbench.datasets.phantom import Phantom
-from cxrbench.errors import UnreadableFilm
+from cxrbench.errors import DataError, UnreadableFilm
 
 PHANTOM = Phantom(patients_per_class=1, max_films=1)
 GREY = PHANTOM.read(PHANTOM.listing().films[0], 96)
@@ -121,7 +121,6 @@ UNREADABLE = {
         lambda path: FILM.save(path, save_all=True, append_images=[FILM.rotate(9)] * 2),
         "holds 3 frames, expected one",
     ),
-    "missing": (lambda path: None, "damaged: .*No such file"),
 }
 
 
@@ -130,6 +129,18 @@ def test_what_is_no_film_is_refused_with_a_reason(tmp_path, write, reason):
     write(tmp_path / "film.png")
     with pytest.raises(UnreadableFilm, match=reason):
         decode_film(tmp_path / "film.png", 16)
+
+
+def test_a_fault_of_the_disk_is_no_fault_of_the_film(tmp_path, monkeypatch):
+    FILM.save(tmp_path / "film.png")
+
+    def broken(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Image, "open", broken)
+    for path in (tmp_path / "film.png", tmp_path / "gone.png"):  # remembered as damaged they would stay so
+        with pytest.raises(DataError, match=r"\.png cannot be read: .*; run again when it can"):
+            decode_film(path, 16)
 
 
 UNREADABLE_TIFFS = {

@@ -103,3 +103,15 @@ def test_any_name_is_parsed_or_refused(stem):
     patient, kind = parse_name(stem)
     assert (patient is not None) or (kind is None)
     assert patient is None or stem.lower().startswith(patient.lower())
+
+
+@pytest.mark.parametrize(
+    ("stem", "parsed"),
+    [
+        ("VIRUS-1008087-0001", ("1008087", "virus")),
+        ("BACTERIA-1008087-0002", ("1008087", "bacteria")),
+        ("NORMAL-1003233-0001", ("1003233", None)),
+    ],
+)
+def test_names_of_the_other_version_of_the_set(stem, parsed):
+    assert parse_name(stem) == parsed
