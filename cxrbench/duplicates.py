@@ -107,10 +107,11 @@ def find_copies(thumbnails: NDArray[np.uint8]) -> Copies:
     projection, radius = _learn_metric(thumbnails, spectrum)
     plain = _project(spectrum, projection)
     centre = plain.mean(axis=0)  # taken from both sides of every distance, which only spares rounding
+    plain -= centre
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for number, symmetry in enumerate(SYMMETRIES):
         turned = _project(symmetry.apply_to_spectrum(spectrum), projection)
-        candidates = np.concatenate([*_neighbours(plain - centre, turned - centre, radius), np.empty((0, 2), np.int64)])
+        candidates = np.concatenate([*_neighbours(plain, turned - centre, radius), np.empty((0, 2), np.int64)])
         for start in range(0, len(candidates), BLOCK):
             i, j = candidates[start : start + BLOCK].T
             agreement = agreements(thumbnails[i], symmetry.apply(thumbnails[j]))

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from cxrbench.cache import Cache
-from cxrbench.contracts import Film, Images, Labels, Listing, Probabilities, Scores
+from cxrbench.contracts import Film, Images, Labels, Listing
 from cxrbench.duplicates import near_copies
 from cxrbench.errors import DataError
 from cxrbench.hashing import canonical_hash
 from cxrbench.leakage import film_groups, find_leaks
 from cxrbench.loading import decode_films
-from cxrbench.metrics.classification import check_probabilities, score_predictions
 from cxrbench.renames import with_classes
 from cxrbench.stages import SPLIT_VERSION, DataIndex, LoadedData, load_key
 
@@ -141,33 +140,6 @@ def load_external(
     notes += _in_short(unread, "files of the external set could not be read and were left out")
     groups = film_groups([f.patient_id for f in decoded.films], own, [f.digest for f in decoded.films])
     return ExternalData(Images(decoded.pixels, labels, index.classes, groups.astype(str)), tuple(notes))
-
-
-def score_present(labels: Labels, probabilities: Probabilities, classes: tuple[str, ...]) -> Scores:
-    """``score_predictions`` over the classes that ``labels`` (int64 ``[N]``) holds.
-
-    All C classes may be predicted (probabilities: float32 ``[N, C]``); a film that is taken for an absent
-    class counts as wrong.
-    """
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
-
-    present = np.unique(labels)
-    if len(present) == len(classes):
-        return score_predictions(labels, probabilities, classes)
-    check_probabilities(probabilities, len(labels), len(classes))
-    predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0)
-    aurocs = [float(roc_auc_score(labels == label, probabilities[:, label])) for label in present]
-    scores = {
-        "auroc_macro": float(np.mean(aurocs)),
-        "f1_macro": float(np.mean(f1)),
-        "balanced_accuracy": float(np.mean(recall)),
-        "accuracy": float(accuracy_score(labels, predicted)),
-    }
-    for i, label in enumerate(present):
-        found = {"precision": precision[i], "recall": recall[i], "f1": f1[i], "auroc": aurocs[i]}
-        scores |= {f"{metric}/{classes[label]}": float(value) for metric, value in found.items()}
-    return scores
 
 
 def _match(name: str, classes: Sequence[str]) -> str:

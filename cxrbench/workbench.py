@@ -17,9 +17,9 @@ from cxrbench.cache import Cache
 from cxrbench.contracts import Generator, Images, Probabilities, RunContext, Scores, Steppable
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement
-from cxrbench.external import ExternalData, score_present
+from cxrbench.external import ExternalData
 from cxrbench.hashing import canonical_hash
-from cxrbench.metrics.classification import score_predictions
+from cxrbench.metrics.classification import score_predictions, score_present
 from cxrbench.metrics.distances import MINIMUM_FILMS, Frechet, Kernel
 from cxrbench.plan import Plan
 from cxrbench.progress import Reporter

@@ -12,8 +12,8 @@ from cxrbench.cache import Cache
 from cxrbench.contracts import no_progress
 from cxrbench.datasets.folder import Folder
 from cxrbench.errors import DataError
-from cxrbench.external import load_external, match_external, score_present
-from cxrbench.metrics.classification import score_predictions
+from cxrbench.external import load_external, match_external
+from cxrbench.metrics.classification import score_predictions, score_present
 from cxrbench.spec import spec_of_tier
 from cxrbench.stages import index_data, load_and_split
 from cxrbench.store import Store

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from cxrbench.audit.composition import Composition, compose, warnings_of
 from cxrbench.audit.copies import duplicate_findings, measure_copies
-from cxrbench.audit.findings import MEANING, Accuracy, Finding
+from cxrbench.audit.findings import MEANING, Accuracy, Finding, most_suspicious
 from cxrbench.audit.labels import label_findings
-from cxrbench.audit.looks import look_at_films
+from cxrbench.audit.looks import Stage, look_at_films
 from cxrbench.audit.shortcuts import Probe, audit_shortcuts, draw_probes
 from cxrbench.cache import Cache
 from cxrbench.contracts import Film, Images
@@ -37,10 +37,7 @@ from cxrbench.stages import LOAD_VERSION, SPLIT_VERSION, DataIndex, extract_feat
 AUDIT_VERSION = 1  # raised when the same films come to give other findings
 SIDE = 224  # pixels; what the audit looks at
 THUMBNAIL = 112  # pixels; of the films shown
-SHOWN = 24  # films shown for each finding
 LEAST_FILMS = 20  # fewer teach nothing about how films of the set look
-
-Stage = Callable[[str], Callable[[int, int], None]]
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,8 @@ def run_audit(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audi
     def build(folder: Path) -> None:
         audit = _examine(index, cache, device, stage)
         draw_probes({index.name: audit.probes}, folder / "shortcuts.png")
-        np.save(
-            folder / "pictures.npy", np.stack([*audit.pictures.values(), np.zeros((THUMBNAIL, THUMBNAIL), np.uint8)])
-        )
+        pictures = np.array([*audit.pictures.values()], np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+        np.save(folder / "pictures.npy", pictures)
         content = {
             **{k: v for k, v in vars(audit).items() if k not in ("pictures", "figure")},
             "shown": list(audit.pictures),
@@ -108,7 +104,7 @@ def run_audit(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audi
 
     folder = cache.get("audit", audit_key(index), build)
     stored = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    pictures = dict(zip(stored["shown"], np.load(folder / "pictures.npy"), strict=False))  # the last is a stopgap
+    pictures = dict(zip(stored["shown"], np.load(folder / "pictures.npy"), strict=True))
     return Audit(
         index.name,
         tuple(stored["classes"]),
@@ -195,7 +191,7 @@ def _pictures(
     row_of = {film.file: row for row, film in enumerate(films)}
     wanted: dict[str, None] = {}
     for kind in MEANING:
-        for found in [found for found in findings if found.finding == kind][:SHOWN]:
+        for found in most_suspicious(findings, kind):
             wanted |= dict.fromkeys(name for name in (found.file, found.partner) if name in row_of)
     size = (THUMBNAIL, THUMBNAIL)
     return {

@@ -27,17 +27,14 @@ def duplicate_findings(films: Sequence[Film], copies: Copies, classes: Sequence[
     """Exact and near duplicates and conflicting labels; of each group of copies the first film is no finding."""
     findings = []
     first: dict[str, int] = {}
-    exact: set[tuple[int, int]] = set()
     for row, film in enumerate(films):
         original = first.setdefault(film.digest, row)
         if original != row:
-            exact.add((original, row))
             findings += _pair(films, original, row, "exact-duplicate", 1.0, "the same bytes", classes)
     for (i, j), number, agreement in zip(copies.pairs.tolist(), copies.symmetry, copies.agreement, strict=True):
         if films[i].digest != films[j].digest:
             how = SYMMETRIES[number].name
             detail = "" if how == "unturned" else how
-
             findings += _pair(films, i, j, "near-duplicate", float(agreement), detail, classes)
     return findings
 

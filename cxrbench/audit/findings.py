@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields
 
 from cxrbench.errors import UsageError
 
+SHOWN = 24  # films shown for each finding
 MEANING = {
     "exact-duplicate": "the same file stands twice",
     "near-duplicate": "a copy of another film: recompressed, relit, cropped, turned, mirrored or inverted",
@@ -85,13 +86,18 @@ def count_findings(findings: Iterable[Finding]) -> dict[str, int]:
     return {kind: films.get(kind, 0) for kind in MEANING}
 
 
+def most_suspicious(findings: Iterable[Finding], kind: str) -> list[Finding]:
+    """The findings of a kind whose films are shown: the first ``SHOWN``."""
+    return [found for found in findings if found.finding == kind][:SHOWN]
+
+
 def to_csv(findings: Sequence[Finding]) -> str:
     """The columns file,finding,score,partner,detail."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(Finding)])
     for found in findings:
-        writer.writerow([*(f"{v:.4f}" if isinstance(v, float) else v for v in astuple(found))])
+        writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in astuple(found)])
     return text.getvalue()
 
 

@@ -12,7 +12,7 @@ from cxrbench.audit.calibration import calibrate, measured
 from cxrbench.audit.findings import Accuracy, Finding
 from cxrbench.contracts import Dataset, Film, Measured, no_progress
 from cxrbench.errors import UnreadableFilm
-from cxrbench.features.lite0 import Lite0
+from cxrbench.registry import EXTRACTORS
 
 PLANTED = 600  # films corrupted in each way
 STRANGERS = 150  # pictures that are no X-rays
@@ -46,15 +46,13 @@ def look_at_films(
     rng = np.random.default_rng(3)
     sample = np.sort(rng.permutation(len(films))[:PLANTED])
     scores, planted = _orientations(pixels, groups, sample, rng, device, stage)
-    found_marks = marks.measure_marks(pixels, stage("marks"))
-    scores |= {"text": found_marks.text, "border": found_marks.border, "blank": -found_marks.contrast}
+    scores |= _marks_by_kind(marks.measure_marks(pixels, stage("marks")))
     for kind, plant in (("text", marks.plant_text), ("border", marks.plant_border), ("blank", marks.plant_blank)):
-        corrupted = marks.measure_marks(plant(pixels[sample], rng))
-        planted[kind] = {"text": corrupted.text, "border": corrupted.border, "blank": -corrupted.contrast}[kind]
+        planted[kind] = _marks_by_kind(marks.measure_marks(plant(pixels[sample], rng)))[kind]
     scores["not-xray"] = outliers.strangeness(features, features, own=True)
     strangers = outliers.draw_strangers(STRANGERS, pixels.shape[1], rng)
     planted["not-xray"] = outliers.strangeness(
-        Lite0().extract(strangers[:, None], device, no_progress), features, own=False
+        EXTRACTORS.create("lite0").extract(strangers[:, None], device, no_progress), features, own=False
     )
 
     findings, accuracies = [], []
@@ -147,6 +145,10 @@ def _by_kind(judged: orientation.Orientation) -> dict[str, Floats]:
         "inverted": judged.inverted,
         "distorted": judged.distorted,
     }
+
+
+def _marks_by_kind(found: marks.Marks) -> dict[str, Floats]:
+    return {"text": found.text, "border": found.border, "blank": -found.contrast}
 
 
 def _relit(films: Films, rng: np.random.Generator) -> Films:

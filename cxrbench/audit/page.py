@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.audit.audit import SHOWN, Audit
-from cxrbench.audit.findings import MEANING, POLICIES, Finding, count_findings, removed_by, to_csv
+from cxrbench.audit.audit import Audit
+from cxrbench.audit.findings import MEANING, POLICIES, count_findings, most_suspicious, removed_by, to_csv
 from cxrbench.cache import write_atomically
 from cxrbench.errors import UsageError
 
@@ -149,7 +149,6 @@ def _html(audit: Audit) -> str:
 
 
 def _shown(audit: Audit, kind: str) -> list[dict[str, object]]:
-    chosen: list[Finding] = [found for found in audit.findings if found.finding == kind][:SHOWN]
     return [
         {
             "file": found.file,
@@ -158,7 +157,7 @@ def _shown(audit: Audit, kind: str) -> list[dict[str, object]]:
             "detail": found.detail,
             "pictures": [_jpeg(audit.pictures[f]) for f in (found.file, found.partner) if f in audit.pictures],
         }
-        for found in chosen
+        for found in most_suspicious(audit.findings, kind)
     ]
 
 

@@ -19,36 +19,35 @@ def score_predictions(labels: Labels, probabilities: Probabilities, classes: tup
     Raises:
         ValueError: malformed probabilities, or a class without a test film (its AUROC is undefined).
     """
-    from sklearn.metrics import (
-        accuracy_score,
-        balanced_accuracy_score,
-        precision_recall_fscore_support,
-        roc_auc_score,
-    )
+    check_probabilities(probabilities, len(labels), len(classes))
+    absent = [name for i, name in enumerate(classes) if not (labels == i).any()]
+    if absent:
+        raise ValueError(f"no test film of {', '.join(absent)}: its scores are undefined")
+    return score_present(labels, probabilities, classes)
+
+
+def score_present(labels: Labels, probabilities: Probabilities, classes: tuple[str, ...]) -> Scores:
+    """``score_predictions`` over the classes that ``labels`` (int64 ``[N]``) holds.
+
+    All C classes may be predicted (probabilities: float32 ``[N, C]``); a film that is taken for an absent
+    class counts as wrong.
+    """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support, roc_auc_score
 
     check_probabilities(probabilities, len(labels), len(classes))
     present = np.unique(labels)
-    if len(present) != len(classes):
-        absent = [name for i, name in enumerate(classes) if i not in present]
-        raise ValueError(f"no test film of {', '.join(absent)}: its scores are undefined")
     predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=0
-    )
-    aurocs = [roc_auc_score(labels == i, probabilities[:, i]) for i in range(len(classes))]
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=present, zero_division=0)
+    aurocs = [float(roc_auc_score(labels == label, probabilities[:, label])) for label in present]
     scores = {
         "auroc_macro": float(np.mean(aurocs)),
         "f1_macro": float(np.mean(f1)),
-        "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(np.mean(recall)),
         "accuracy": float(accuracy_score(labels, predicted)),
     }
-    for i, name in enumerate(classes):
-        scores |= {
-            f"precision/{name}": float(precision[i]),
-            f"recall/{name}": float(recall[i]),
-            f"f1/{name}": float(f1[i]),
-            f"auroc/{name}": float(aurocs[i]),
-        }
+    for i, label in enumerate(present):
+        found = {"precision": precision[i], "recall": recall[i], "f1": f1[i], "auroc": aurocs[i]}
+        scores |= {f"{metric}/{classes[label]}": float(value) for metric, value in found.items()}
     return scores
 
 
