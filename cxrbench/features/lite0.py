@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cxrbench.contracts import Features, Pixels, WeightsUnavailable, no_progress
-from cxrbench.hashing import file_sha256
+from cxrbench.features.pretrained import in_batches
+from cxrbench.features.weights import weights_digest
 
 # One row per stage: blocks, kernel, stride of the first block, expansion, output channels.
 STAGES = (
@@ -46,6 +46,7 @@ class Lite0:
     dim: ClassVar[int] = 1280
     fd_label: ClassVar[str] = "FD-lite0"
     kd_label: ClassVar[str] = "KID-lite0"
+    resize: ClassVar[str] = "bilinear, antialias, to 224 px"
 
     def weights_sha256(self) -> str:
         """The sha256 of the weights file.
@@ -53,7 +54,7 @@ class Lite0:
         Raises:
             WeightsUnavailable: the package's file is missing or is not the known one.
         """
-        digest = file_sha256(weights_file())
+        digest = weights_digest(weights_file())
         if digest != WEIGHTS_SHA256:
             raise WeightsUnavailable(f"lite0: {weights_file()} has sha256 {digest}, expected {WEIGHTS_SHA256}")
         return digest
@@ -62,13 +63,9 @@ class Lite0:
         """uint8 ``[N, 1, H, W]`` (or 3 channels) to float32 ``[N, 1280]``."""
         self.weights_sha256()
         net = folded_features().to(device)
-        rows = []
-        with torch.inference_mode():
-            for start in range(0, len(pixels), BATCH):
-                batch = network_input(torch.from_numpy(np.array(pixels[start : start + BATCH])).to(device))
-                rows.append(net(batch).mean(dim=(2, 3)).float().cpu().numpy())
-                progress(min(start + BATCH, len(pixels)), len(pixels))
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+        return in_batches(
+            lambda films: net(network_input(films)).mean(dim=(2, 3)), pixels, BATCH, self.dim, device, progress
+        )
 
 
 def weights_file() -> Path:
@@ -152,7 +149,7 @@ def build_network() -> nn.Sequential:
 
 @functools.cache
 def folded_features() -> nn.Module:
-    """The feature layers with every batch norm folded into its convolution (same function, 1/3 faster)."""
+    """The feature layers with batch norms and paddings folded into the convolutions (same function, 1/2 faster)."""
     features = build_network().get_submodule("features")
     for module in features.modules():
         if not isinstance(module, nn.Sequential):
@@ -163,5 +160,29 @@ def folded_features() -> nn.Module:
                 assert isinstance(convolution, nn.Conv2d)
                 module[index - 1] = fuse_conv_bn_eval(convolution, layer)
                 module[index] = nn.Identity()
+        if isinstance(module[0], _SamePad):
+            module[0], module[1] = nn.Identity(), _without_pad(module[1])
     features.to(memory_format=torch.channels_last)
     return features
+
+
+def _without_pad(convolution: nn.Module) -> nn.Conv2d:
+    """The convolution of an even side at stride 2 that needs no ``_SamePad`` before it.
+
+    A kernel with a zero row and column in front, padded alike on both sides, reaches one pixel further to the
+    right and the bottom, as SAME padding does; copying every map into a padded one takes a sixth of the time.
+    """
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.bias is not None
+    kernel = convolution.kernel_size[0]
+    wider = nn.Conv2d(
+        convolution.in_channels,
+        convolution.out_channels,
+        kernel + 1,
+        stride=2,
+        padding=(kernel - 1) // 2,
+        groups=convolution.groups,
+    )
+    wider.weight = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)))
+    wider.bias = convolution.bias
+    return wider

@@ -1,0 +1,95 @@
+"""What the extractors with published weights share: finding the file, and films to features in batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from cxrbench.contracts import Features, Pixels, no_progress
+from cxrbench.features.weights import find_weights, weights_digest
+
+BATCH = 32
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class PretrainedNet(ABC):
+    """An extractor whose weights are a file of known sha256.
+
+    Args:
+        url: where the weights are fetched from when they are nowhere on this machine.
+        sha256_prefix: what their sha256 must begin with.
+    """
+
+    url: str
+    sha256_prefix: str
+
+    name: ClassVar[str]
+    dim: ClassVar[int]
+    fd_label: ClassVar[str]
+    kd_label: ClassVar[str]
+    resize: ClassVar[str]
+
+    @property
+    def filename(self) -> str:
+        """What the file of weights is called."""
+        return Path(urlsplit(self.url).path).name
+
+    def weights_file(self) -> Path:
+        """Find the weights, or fetch them once; checked by sha256.
+
+        Raises:
+            UsageError: ``$CXRBENCH_WEIGHTS`` names something that does not exist.
+            WeightsUnavailable: they are another file, or cannot be had.
+        """
+        return find_weights(self.filename, self.url, self.sha256_prefix)
+
+    def weights_sha256(self) -> str:
+        """The sha256 of the weights in use; raises as ``weights_file``."""
+        return weights_digest(self.weights_file())
+
+    @abstractmethod
+    def network(self, weights: Path, device: str) -> Network:
+        """Read the weights (their sha256 is the known one).
+
+        Returns:
+            A function from uint8 ``[B, 1, H, W]`` on the device to floats ``[B, dim]``.
+        """
+
+    def extract(self, pixels: Pixels, device: str, progress: Callable[[int, int], None] = no_progress) -> Features:
+        """uint8 ``[N, 1, H, W]`` to float32 ``[N, dim]``; raises as ``weights_file``."""
+        return in_batches(self.network(self.weights_file(), device), pixels, BATCH, self.dim, device, progress)
+
+
+def in_batches(
+    network: Network, pixels: Pixels, batch: int, dim: int, device: str, progress: Callable[[int, int], None]
+) -> Features:
+    """Features of films, ``batch`` of them at a time.
+
+    Args:
+        network: from uint8 ``[B, C, H, W]`` on the device to floats ``[B, dim]``.
+        pixels: uint8 ``[N, C, H, W]``.
+
+    Returns:
+        float32 ``[N, dim]``.
+    """
+    rows = np.empty((len(pixels), dim), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch):
+            films = torch.from_numpy(np.array(pixels[start : start + batch])).to(device)
+            rows[start : start + batch] = network(films).float().cpu().numpy()
+            progress(min(start + batch, len(pixels)), len(pixels))
+    return rows
+
+
+def in_colour(films: torch.Tensor) -> torch.Tensor:
+    """``[B, 1, H, W]`` to ``[B, 3, H, W]``: the one channel three times, for networks that saw photographs."""
+    return films.expand(-1, 3, -1, -1).contiguous()
