@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from cxrbench.contracts import Classifier, Generator, Images, RunContext, Steppable
+from cxrbench.contracts import Classifier, Generator, Images, Reserved, RunContext, Steppable, Tunable
 from cxrbench.hashing import canonical_hash, plugin_parameters
 from cxrbench.metrics.classification import check_probabilities
-from cxrbench.stages import check_pixels
+from cxrbench.synthesis import check_pixels
 
 P = TypeVar("P", Generator, Classifier)
 
@@ -45,6 +45,9 @@ def check_generator(generator: Generator, size: int = 32, device: str = "cpu") -
         workdir = Path(folder)
         fitting, sampling = (RunContext(seed, device, BUDGET, workdir) for seed in (0, 1))
         twin = _clone(generator)
+        for made in (generator, twin):
+            if isinstance(made, Reserved):
+                made.keep(toy_films(size, seed=5))
         _require(generator.fit(train, fitting) is generator, "fit must return self")
         _require(np.array_equal(train.pixels, before), "fit must not change the training films")
 
@@ -96,6 +99,11 @@ def check_classifier(classifier: Classifier, size: int = 32, device: str = "cpu"
         if device == "cpu":
             again = twin.fit(train, val, ctx).predict_proba(val.pixels, ctx)
             _require(np.array_equal(probabilities, again), "fit must depend on ctx.seed alone")
+        if isinstance(classifier, Tunable):
+            proposed = [plugin_parameters(candidate) for candidate in classifier.candidates(3)]
+            _require(len(proposed) == 3, "candidates must return as many configurations as asked for")
+            _require(proposed[0] == plugin_parameters(classifier), "candidates must begin with itself")
+            _require(proposed[1] != proposed[0] != proposed[2] != proposed[1], "candidates must differ")
         stepped = _clone(classifier)
         if isinstance(stepped, Steppable):
             _check_steps(stepped, train, ctx)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ Labels = NDArray[np.int64]
 Features = NDArray[np.float32]
 Probabilities = NDArray[np.float32]
 Scores = dict[str, float]
+Role = Literal["oracle", "copy", "shuffle", "noise", "oversample"]
 
 
 @dataclass(frozen=True)
@@ -139,16 +140,48 @@ class Steppable(Protocol):
         ...
 
 
+@runtime_checkable
+class Control(Protocol):
+    """Optional: a generator whose place in the ranking is known before it is measured.
+
+    ``control`` is its role: ``oracle`` returns real films that nothing else was trained on, ``copy`` the training
+    films, ``shuffle`` training films under wrong labels, ``noise`` no films at all, ``oversample`` training films
+    drawn again.
+    """
+
+    control: ClassVar[Role]
+
+
+@runtime_checkable
+class Reserved(Protocol):
+    """Optional, for a control: a generator that is handed real training films which the run keeps from training."""
+
+    def keep(self, reserve: Images) -> None:
+        """Called before ``fit``; ``reserve`` shares no patient with the films that ``fit`` gets."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """Optional: a classifier that can propose other hyper-parameters of itself."""
+
+    def candidates(self, count: int) -> Sequence[Self]:
+        """``count`` unfitted configurations, itself first; the one with the best validation AUROC is used."""
+        ...
+
+
 class FeatureExtractor(Protocol):
     """Maps films to vectors in which distances mean something.
 
-    ``label`` is how its distances are printed: only torch-fidelity's InceptionV3 may say ``FID``.
+    ``fd_label`` and ``kd_label`` are how its distances are printed: only torch-fidelity's InceptionV3 may say
+    ``FID``. ``resize`` says in words how a film reaches the net.
     """
 
     name: str
     dim: int
     fd_label: str
     kd_label: str
+    resize: str
 
     def weights_sha256(self) -> str:
         """The sha256 of the weights in use.

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from cxrbench.contracts import (
     Classifier,
+    Control,
     FeatureExtractor,
     Generator,
     Preflight,
+    Role,
     Steppable,
+    Tunable,
     WeightsUnavailable,
 )
 from cxrbench.errors import UsageError
 from cxrbench.external import ExternalIndex
 from cxrbench.hashing import canonical_hash, plugin_identity, plugin_parameters
 from cxrbench.machine import device_name
-from cxrbench.records import PluginRef, Setting, Trial
+from cxrbench.records import ExtractorRef, PluginRef, Setting, Trial
 from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
-from cxrbench.spec import BenchSpec
+from cxrbench.spec import DEFAULT_CONTROLS, DEFAULT_EXTRACTORS, BenchSpec
 from cxrbench.splits import resolve_policy
 from cxrbench.stages import DataIndex, split_key
+
+# Of every control, whatever ratios are asked for: a further ratio must add trials and change none.
+CONTROL_RATIO = 1.0
+SEED_STRIDE = 1000  # generator seeds of a run are fewer
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,12 @@ class Request:
 
     Attributes:
         ratios: ascending, without 0: the real-only baseline always runs.
-        seeds: seed i of a generator goes with seed i of a classifier, so i = 0 .. seeds - 1 are
-            independent repetitions of the whole experiment.
+        seeds: generator seeds in each split.
+        classifier_seeds: classifiers trained with each generator seed; classifier seeds g, g + 1000, g + 2000 ...
+            go with generator seed g, so that more of either only add trials. The real-only baseline runs all of them.
+        splits: independent splits of the data, the whole grid in each.
+        controls: generators whose place in the ranking is known; measured at ratio 1.
+        extractors: asked for; those without weights are left out with a note.
     """
 
     spec: BenchSpec
@@ -43,6 +54,14 @@ class Request:
     ratios: tuple[float, ...]
     seeds: int
     device: str
+    classifier_seeds: int = 1
+    splits: int = 1
+    controls: tuple[str, ...] = DEFAULT_CONTROLS
+    extractors: tuple[str, ...] = DEFAULT_EXTRACTORS
+
+    @property
+    def largest_ratio(self) -> float:
+        return max(self.ratios, default=0.0)
 
 
 @dataclass(frozen=True)
@@ -61,10 +80,6 @@ class Plan:
     extractors: dict[str, FeatureExtractor]
     notes: list[str] = field(default_factory=list)
     external: ExternalIndex | None = None
-
-    @property
-    def largest_ratio(self) -> float:
-        return max(self.request.ratios, default=0.0)
 
 
 def parse_ratios(text: str) -> tuple[float, ...]:
@@ -98,80 +113,146 @@ def parse_names(text: str, kind: str) -> tuple[str, ...]:
 
 
 def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None = None) -> Plan:
-    """Every trial of the grid, in the order they run; ``external`` doubles the utility trials.
+    """Every trial of the grid, in the order they run; ``external`` adds one to each augmented and real-only one.
 
     Raises:
         UsageError: an unknown plug-in or parameter, or one whose preflight fails.
     """
-    spec, seeds = request.spec, range(request.seeds)
-    generators = dict(GENERATORS.parse(text) for text in request.generators)
+    spec, policy = request.spec, resolve_policy(request.spec.split_by, index.films)
+    if request.splits > 1 and policy == "official":
+        raise UsageError("--splits: the official split is fixed and cannot be drawn again; add --split-by patient")
+    generators = dict(GENERATORS.parse(text) for text in (*request.generators, *request.controls))
     classifiers = dict(CLASSIFIERS.parse(text) for text in request.classifiers)
-    extractors, weights, notes = _usable_extractors(spec.extractors)
-    setting = Setting(
-        data=index.name,
-        data_hash=index.hash,
-        split_key=split_key(index, spec),
-        spec_hash=spec.hash,
-        tier=spec.tier,
-        image_size=spec.image_size,
-        split_by=resolve_policy(spec.split_by, index.films),
-        clean=index.clean,
+    _check_roles(request, generators, classifiers)
+    extractors, extractor_refs, notes = _usable_extractors(request.extractors)
+    grid = _Grid(
+        request,
+        [_reference(name, generator, "generator", spec) for name, generator in generators.items()],
+        [_reference(name, classifier, "classifier", spec) for name, classifier in classifiers.items()],
+        extractor_refs,
+        external,
     )
-    generator_refs = {n: _reference(n, g, "generator", spec) for n, g in generators.items()}
-    classifier_refs = {n: _reference(n, c, "classifier", spec) for n, c in classifiers.items()}
-
-    def scored(utility: Trial) -> list[Trial]:
-        """A utility trial and, right behind it, its external one: the classifier is trained once for both."""
-        if external is None:
-            return [utility]
-        there = {"kind": "external", "external": external.key(spec.image_size), "external_data": external.index.name}
-        return [utility, utility.model_copy(update=there)]
-
-    trials = [
-        Trial(kind="data", setting=setting),
-        Trial(kind="fidelity", setting=setting, extractors=weights),
-    ]
-    for classifier, seed in itertools.product(classifier_refs.values(), seeds):
-        trials += scored(Trial(kind="utility", setting=setting, ratio=0.0, classifier=classifier, classifier_seed=seed))
-    for generator, seed in itertools.product(generator_refs.values(), seeds):
-        trials.append(
-            Trial(kind="fidelity", setting=setting, generator=generator, generator_seed=seed, extractors=weights)
+    trials: list[Trial] = []
+    for split_seed in range(request.splits):
+        setting = Setting(
+            data=index.name,
+            data_hash=index.hash,
+            split_seed=split_seed,
+            split_key=split_key(index, spec, split_seed),
+            spec_hash=spec.hash,
+            tier=spec.tier,
+            image_size=spec.image_size,
+            split_by=policy,
+            clean=index.clean,
         )
-        for classifier, ratio in itertools.product(classifier_refs.values(), request.ratios):
-            trials += scored(
-                Trial(
-                    kind="utility",
-                    setting=setting,
-                    generator=generator,
-                    generator_seed=seed,
-                    ratio=ratio,
-                    classifier=classifier,
-                    classifier_seed=seed,
-                )
+        trials += grid.trials(setting)
+        if split_seed == 0:
+            machine = device_name(request.device)
+            timed = [
+                Trial(kind="throughput", setting=setting, environment=machine, generator=ref)
+                for ref in grid.generators
+                if isinstance(generators[ref.name], Steppable)
+            ] + [
+                Trial(kind="throughput", setting=setting, environment=machine, classifier=ref)
+                for ref in grid.classifiers
+                if isinstance(classifiers[ref.name], Steppable)
+            ]
+    return Plan(request, trials + timed, generators, classifiers, extractors, notes, external)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    request: Request
+    generators: list[PluginRef]
+    classifiers: list[PluginRef]
+    extractors: dict[str, ExtractorRef]
+    external: ExternalIndex | None
+
+    def trials(self, setting: Setting) -> Iterator[Trial]:
+        """The trials of one split."""
+        few = self.request.spec.few_share
+        yield Trial(kind="data", setting=setting)
+        yield Trial(kind="fidelity", setting=setting, extractors=self.extractors)
+        repeats = itertools.product(range(self.request.seeds), range(self.request.classifier_seeds))
+        seeds = [seed + SEED_STRIDE * repeat for seed, repeat in repeats]
+        for classifier, seed in itertools.product(self.classifiers, seeds):
+            real = Trial(kind="utility", setting=setting, ratio=0.0, classifier=classifier, classifier_seed=seed)
+            yield real
+            yield from self._outside(real)
+            # Two thirds and one third: the real-data learning curve, whose last point is what the oracle is fed on.
+            yield real.model_copy(update={"real_share": 2 * few})
+            yield real.model_copy(update={"real_share": few})
+            yield real.model_copy(update={"arm": "longer"})
+        for generator, seed in itertools.product(self.generators, range(self.request.seeds)):
+            yield from self._of_generator(setting, generator, seed)
+
+    def _of_generator(self, setting: Setting, generator: PluginRef, seed: int) -> Iterator[Trial]:
+        spec = self.request.spec
+        pool = Trial(
+            kind="fidelity",
+            setting=setting,
+            generator=generator,
+            generator_seed=seed,
+            extractors=self.extractors,
+            real_share=spec.few_share if generator.control == "oracle" else 1.0,
+        )
+        yield pool
+        yield pool.model_copy(update={"kind": "memorization", "extractors": {}})
+        for classifier, repeat in itertools.product(self.classifiers, range(self.request.classifier_seeds)):
+            trained = pool.model_copy(
+                update={
+                    "kind": "utility",
+                    "extractors": {},
+                    "classifier": classifier,
+                    "classifier_seed": seed + SEED_STRIDE * repeat,
+                    "ratio": CONTROL_RATIO,
+                }
             )
-    machine = device_name(request.device)
-    trials += [
-        Trial(kind="throughput", setting=setting, generator=generator_refs[name], environment=machine)
-        for name, plugin in generators.items()
-        if isinstance(plugin, Steppable)
-    ]
-    trials += [
-        Trial(kind="throughput", setting=setting, classifier=classifier_refs[name], environment=machine)
-        for name, plugin in classifiers.items()
-        if isinstance(plugin, Steppable)
-    ]
-    return Plan(request, trials, generators, classifiers, extractors, notes, external)
+            if not self.request.ratios:
+                continue
+            if generator.control:
+                yield trained
+                continue
+            for ratio in self.request.ratios:
+                arm = trained.model_copy(update={"ratio": ratio})
+                yield arm
+                yield from self._outside(arm)
+                yield arm.model_copy(update={"arm": "copy-adjusted"})
+            yield trained.model_copy(update={"arm": "synthetic-only", "ratio": 1.0})
+
+    def _outside(self, utility: Trial) -> Iterator[Trial]:
+        """The same classifier on the external films, where there are any."""
+        if self.external is not None:
+            key, name = self.external.key(self.request.spec.image_size), self.external.index.name
+            yield utility.model_copy(update={"kind": "external", "external": key, "external_data": name})
 
 
 def relative_cost(trial: Trial, spec: BenchSpec) -> float:
     """A trial's share of the work, for the progress bar; fits are charged to the fidelity trial."""
     if trial.kind == "utility":
-        return spec.classifier_steps * 1.0
+        return spec.classifier_steps * spec.tuning_trials * (spec.longer if trial.arm == "longer" else 1.0)
     if trial.kind == "external":  # its classifier is trained by the utility trial before it
         return spec.classifier_steps * 0.05
     if trial.kind == "fidelity":
-        return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if trial.generator else 0.0)
+        fitted = trial.generator is not None and trial.generator.control is None
+        return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if fitted else 0.0)
     return float(spec.timed_steps)
+
+
+def _check_roles(request: Request, generators: dict[str, Generator], classifiers: dict[str, Classifier]) -> None:
+    for text in request.controls:
+        name, plugin = GENERATORS.parse(text)
+        if _role(plugin) is None:
+            raise UsageError(f"--controls {name}: it is no control; name it in --generators")
+    for name, classifier in classifiers.items():
+        if request.spec.tuning_trials > 1 and not isinstance(classifier, Tunable):
+            raise UsageError(f"--tune {request.spec.tuning_trials}: {name} proposes no other configurations of itself")
+
+
+def _role(plugin: Generator | Classifier) -> Role | None:
+    """Its role, where it is a control; a plug-in may have a field of that name for something else."""
+    role = plugin.control if isinstance(plugin, Control) else None
+    return role if role in get_args(Role) else None
 
 
 def _reference(
@@ -179,23 +260,27 @@ def _reference(
 ) -> PluginRef:
     files = plugin.preflight(spec.image_size) if isinstance(plugin, Preflight) else {}
     identity = {**plugin_identity(name.partition(":")[0], plugin), "files": dict(files)}
-    return PluginRef(name=name, kind=kind, params=plugin_parameters(plugin), identity=canonical_hash(identity))
+    params = plugin_parameters(plugin)
+    return PluginRef(name=name, kind=kind, params=params, identity=canonical_hash(identity), control=_role(plugin))
 
 
 def _usable_extractors(
     names: Sequence[str],
-) -> tuple[dict[str, FeatureExtractor], dict[str, str], list[str]]:
+) -> tuple[dict[str, FeatureExtractor], dict[str, ExtractorRef], list[str]]:
     usable: dict[str, FeatureExtractor] = {}
-    weights: dict[str, str] = {}
+    references: dict[str, ExtractorRef] = {}
     notes: list[str] = []
     for name in names:
         extractor = EXTRACTORS.create(name)
         try:
-            weights[name] = extractor.weights_sha256()
+            weights = extractor.weights_sha256()
         except WeightsUnavailable as error:
             notes.append(f"{extractor.fd_label} is left out: {error}")
         else:
             usable[name] = extractor
+            references[name] = ExtractorRef(
+                weights=weights, fd_label=extractor.fd_label, kd_label=extractor.kd_label, resize=extractor.resize
+            )
     if not usable:
         raise UsageError("no feature extractor can be used: " + "; ".join(notes))
-    return usable, weights, notes
+    return usable, references, notes

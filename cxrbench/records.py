@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cxrbench.contracts import Role
 from cxrbench.hashing import canonical_hash
 
-TrialKind = Literal["data", "fidelity", "utility", "external", "throughput"]
+TrialKind = Literal["data", "fidelity", "memorization", "utility", "external", "throughput"]
+ROW_DIGITS = 10
+Arm = Literal["augment", "synthetic-only", "copy-adjusted", "longer"]
 
 
 class Status(StrEnum):
@@ -23,7 +26,11 @@ class Status(StrEnum):
 
 
 class PluginRef(BaseModel):
-    """A plug-in as named in a trial: what it is called, and the hash of all that decides its behaviour."""
+    """A plug-in as named in a trial: what it is called, and the hash of all that decides its behaviour.
+
+    Attributes:
+        control: its role, where it is a control.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,6 +38,23 @@ class PluginRef(BaseModel):
     kind: Literal["generator", "classifier"]
     params: dict[str, Any]
     identity: str  # sha256 of name, params and source
+    control: Role | None = None
+
+
+class ExtractorRef(BaseModel):
+    """A feature extractor as named in a trial.
+
+    Attributes:
+        weights: sha256; the identity.
+        fd_label, kd_label, resize: for people: what its distances are called, and how a film reaches the net.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: str
+    fd_label: str
+    kd_label: str
+    resize: str
 
 
 class Setting(BaseModel):
@@ -38,6 +62,7 @@ class Setting(BaseModel):
 
     Attributes:
         data, tier: names for people; ``data_hash`` and ``spec_hash`` are the identities.
+        split_seed: of the shuffle that makes the split; runs with several splits are compared.
         split_key: identity of the split.
         split_by: how the films were divided, for people: ``split_key`` depends on it.
         clean: how the data were cleaned, for people: ``data_hash`` depends on it.
@@ -47,11 +72,12 @@ class Setting(BaseModel):
 
     data: str
     data_hash: str
+    split_seed: int
     split_key: str
     spec_hash: str
     tier: str
     image_size: int
-    split_by: str = "patient"  # what it was before there was a choice
+    split_by: str = "patient"
     clean: str = "none"
 
 
@@ -60,11 +86,16 @@ class Trial(BaseModel):
 
     Attributes:
         kind: what is measured: ``data`` (what was read and how it was split), ``fidelity`` (of a generator's
-            pool; of held-out real films where the generator is None), ``utility`` (a classifier trained with
-            a ratio of synthetic films; the baseline where the generator is None), ``external`` (the same
-            classifier, scored on an external test set) or ``throughput`` (of a plug-in's train step).
+            pool; of held-out real films, and the real-vs-real floor, where the generator is None),
+            ``memorization`` (does the pool copy real films?), ``utility`` (a classifier trained with a ratio of
+            synthetic films; on real films alone where the generator is None), ``external`` (the same classifier,
+            scored on an external test set) or ``throughput`` (of a plug-in's train step).
+        arm: what a classifier is trained on: ``augment`` (real and synthetic films), ``synthetic-only`` (TSTR:
+            train on synthetic, test on real), ``copy-adjusted`` (as augment, without the synthetic films that are
+            near-copies of training films) or ``longer`` (real films alone, with a larger budget).
+        real_share: share of the training films that generator and classifier are given.
         environment: device name for ``throughput``, whose result belongs to the machine; else empty.
-        extractors: name -> weights sha256 for ``fidelity``; else empty.
+        extractors: by name, for ``fidelity``; else empty.
         external: identity of the external films as they are loaded, for ``external``; else empty.
         external_data: their name, for people.
     """
@@ -76,24 +107,38 @@ class Trial(BaseModel):
     generator: PluginRef | None = None
     generator_seed: int | None = None
     ratio: float | None = None
+    arm: Arm = "augment"
+    real_share: float = 1.0
     classifier: PluginRef | None = None
     classifier_seed: int | None = None
     environment: str = ""
-    extractors: dict[str, str] = Field(default_factory=dict)
+    extractors: dict[str, ExtractorRef] = Field(default_factory=dict)
     external: str = ""
     external_data: str = ""
 
     @property
     def key(self) -> str:
         """sha256 of everything that decides the result: names for people are left out."""
+        return canonical_hash(self._content())
+
+    @property
+    def row(self) -> str:
+        """Identity of the table row this trial is a repetition of: the key without seeds and split, shortened."""
+        content = self._content()
+        for seed in ("generator_seed", "classifier_seed"):
+            del content[seed]
+        for split in ("split_seed", "split_key"):
+            del content["setting"][split]
+        return canonical_hash(content)[:ROW_DIGITS]
+
+    def _content(self) -> dict[str, Any]:
         names = {"data", "tier", "split_by", "clean"}
         content = self.model_dump(mode="json", exclude={"setting": names, "external_data": True})
-        if not self.external:  # so trials of the other kinds keep the keys they had before there was this kind
-            del content["external"]
+        content["extractors"] = {name: extractor.weights for name, extractor in self.extractors.items()}
         for plugin in ("generator", "classifier"):
             if content[plugin] is not None:
                 content[plugin] = content[plugin]["identity"]
-        return canonical_hash(content)
+        return content
 
     def describe(self) -> str:
         """A short line for people."""
@@ -102,14 +147,17 @@ class Trial(BaseModel):
         if self.kind == "throughput":
             plugin = self.generator or self.classifier
             return f"throughput of {plugin.name if plugin else '?'}"
-        if self.kind == "fidelity":
+        if self.kind in ("fidelity", "memorization"):
             who = self.generator.name if self.generator else "real held-out films"
-            return f"fidelity of {who}" + (f", seed {self.generator_seed}" if self.generator else "")
+            return f"{self.kind} of {who}" + (f", seed {self.generator_seed}" if self.generator else "")
         classifier = self.classifier.name if self.classifier else "?"
         where = f", on {self.external_data or 'external films'}" if self.kind == "external" else ""
-        if self.generator is None:
-            return f"{classifier} on real films, seed {self.classifier_seed}{where}"
-        return f"{classifier} with {self.ratio:g} x {self.generator.name}, seed {self.classifier_seed}{where}"
+        films = "real films" if self.real_share == 1 else f"{self.real_share:.0%} of the real films"
+        if self.arm == "synthetic-only" and self.generator:
+            return f"{classifier} on {self.generator.name} alone, seed {self.classifier_seed}{where}"
+        how = "" if self.arm == "augment" else f" ({self.arm})"
+        added = f" with {self.ratio:g} x {self.generator.name}" if self.generator else ""
+        return f"{classifier} on {films}{added}{how}, seed {self.classifier_seed}{where}"
 
 
 class Record(BaseModel):
@@ -120,13 +168,13 @@ class Record(BaseModel):
             classes). A missing value is a missing key.
         counts: how many films the scores rest on.
         notes: facts in words, e.g. why an extractor was left out.
-        provenance: command, machine, versions, device and seconds.
+        provenance: command, what it asked for (``request``), machine, versions, device and seconds.
     """
 
     # A score that is not finite must not be written: JSON has no word for it.
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     key: str
     trial: Trial
     status: Status

@@ -24,32 +24,36 @@ class BenchSpec(BaseModel):
         generator_steps: the budget of one generator fit, in generator optimizer steps. A generator that
             trains a net per class divides it among them.
         classifier_steps: the budget of one classifier fit, in optimizer steps; equal at every ratio.
-        fidelity_images: films per class compared by FD and KID (fewer where a class has fewer).
-        kid_subsets: random subsets the KID is averaged over.
+        fidelity_images: films per class that fidelity compares (fewer where a class has fewer).
+        resamples: of every bootstrap interval of a fidelity measure.
+        floor_halves: pairs of disjoint real halves that the real-vs-real floor is averaged over.
         timed_steps: train steps timed for the throughput, after ``warmup_steps``.
         split: fractions of train, validation and test.
-        split_seed: of the split's shuffle.
         split_by: how films are divided: ``patient`` (at random, patients whole), ``source`` (test on hospitals
             never trained on), ``official`` (as the data set's origin says); ``auto`` is ``official`` where
             every film has an official part, else ``patient``.
-        extractors: feature extractors the fidelity is measured in, where their weights can be had.
+        few_share: share of the training films that counts as "few": the oracle is measured there.
+        longer: factor of the budget in the arm that trains longer on real films alone.
+        tuning_trials: configurations of the classifier tried in every arm; the best on validation films counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 2
+    version: int = 3
     tier: str
     image_size: int
     generator_steps: int
     classifier_steps: int
     fidelity_images: int
-    kid_subsets: int = 50
+    resamples: int = 200
+    floor_halves: int = 10
     timed_steps: int = 20
     warmup_steps: int = 5
     split: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    split_seed: int = 0
     split_by: SplitBy = "auto"
-    extractors: tuple[str, ...] = ("lite0", "inception")
+    few_share: float = 1 / 3
+    longer: float = 2.0
+    tuning_trials: int = 1
 
     @property
     def hash(self) -> str:
@@ -65,11 +69,11 @@ TIERS: dict[str, BenchSpec] = {
             image_size=32,
             generator_steps=6,
             classifier_steps=8,
-            fidelity_images=8,
-            kid_subsets=5,
+            fidelity_images=16,
+            resamples=20,
+            floor_halves=3,
             timed_steps=2,
             warmup_steps=1,
-            extractors=("lite0",),
         ),
         BenchSpec(tier="quick", image_size=32, generator_steps=1500, classifier_steps=300, fidelity_images=64),
         BenchSpec(tier="cpu", image_size=64, generator_steps=8000, classifier_steps=1500, fidelity_images=400),
@@ -83,14 +87,17 @@ TIERS: dict[str, BenchSpec] = {
         BenchSpec(tier="full", image_size=299, generator_steps=100000, classifier_steps=6000, fidelity_images=1000),
     )
 }
-DEFAULT_SEEDS = {"smoke": 1, "quick": 2, "cpu": 3, "standard": 3, "full": 3}
+DEFAULT_EXTRACTORS = ("lite0", "radio-texture", "inception")
+DEFAULT_CONTROLS = ("oracle", "copy", "shuffle", "noise", "oversample")
+# Two seeds leave one degree of freedom: a gain would have to exceed 0.2 to be seen.
+DEFAULT_SEEDS = {"smoke": 1, "quick": 3, "cpu": 3, "standard": 3, "full": 3}
 
 
-def spec_of_tier(tier: str, split_by: str = "auto") -> BenchSpec:
-    """Look a tier's spec up; ``split_by`` is the one part of it that a user chooses.
+def spec_of_tier(tier: str, split_by: str = "auto", tuning_trials: int = 1) -> BenchSpec:
+    """Look a tier's spec up; ``split_by`` and ``tuning_trials`` are the parts of it that a user chooses.
 
     Raises:
-        UsageError: there is no such tier, or no such way to split.
+        UsageError: there is no such tier, no such way to split, or less than one trial.
     """
     if tier not in TIERS:
         near = difflib.get_close_matches(tier, TIERS, n=1)
@@ -98,4 +105,6 @@ def spec_of_tier(tier: str, split_by: str = "auto") -> BenchSpec:
         raise UsageError(f"unknown tier {tier!r}; {hint}")
     if split_by not in get_args(SplitBy):
         raise UsageError(f"unknown --split-by {split_by!r}; there are {', '.join(get_args(SplitBy))}")
-    return TIERS[tier].model_copy(update={"split_by": split_by})
+    if tuning_trials < 1:
+        raise UsageError(f"--tune {tuning_trials}: at least one configuration is needed")
+    return TIERS[tier].model_copy(update={"split_by": split_by, "tuning_trials": tuning_trials})

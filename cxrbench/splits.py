@@ -232,6 +232,28 @@ def _groups_of(films: Sequence[Film], pairs: Rows, used: NDArray[np.bool_]) -> R
     return film_groups(patients, pairs[used[pairs].all(axis=1)], digests)
 
 
+def nested_share(rows: Rows, labels: Labels, groups: NDArray[np.str_], share: float, seed: int) -> Rows:
+    """A share of the films of each class, whole groups only; a smaller share is part of a larger one.
+
+    Args:
+        rows: int64, the films to choose from; labels and groups are those of all films.
+        share: in (0, 1]; rounded up to whole groups.
+
+    Returns:
+        Rows in ascending order.
+    """
+    if share >= 1:
+        return rows
+    names, number = np.unique(groups[rows], return_inverse=True)
+    place = np.random.default_rng([seed, len(names)]).permutation(len(names))[number]  # of each film's group
+    chosen = np.zeros(len(names), bool)
+    for label in np.unique(labels[rows]):
+        own = np.flatnonzero(labels[rows] == label)
+        own = own[np.argsort(place[own], kind="stable")]
+        chosen[number[own[: int(np.ceil(share * len(own)))]]] = True
+    return np.sort(rows[chosen[number]])
+
+
 def _absent(labels: Labels, classes: tuple[str, ...]) -> list[str]:
     return [name for label, name in enumerate(classes) if not (labels == label).any()]
 

@@ -1,7 +1,7 @@
 """The expensive steps of a run, one function each; every result lies in the cache under its content's key.
 
-Data flows one way: index -> load -> split -> fit -> synthesise -> features -> fidelity, and
-split + pool -> train and predict.
+Data flows one way: index -> load -> split here, then fit -> synthesise (synthesis.py) and train -> predict
+(learning.py); features of any films are extracted here.
 """
 
 from __future__ import annotations
@@ -13,37 +13,31 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cxrbench.cache import MANIFEST, Cache
+from cxrbench.cache import Cache
 from cxrbench.contracts import (
-    Classifier,
     Dataset,
     FeatureExtractor,
     Features,
     Film,
-    Generator,
     Images,
     Labels,
-    Pixels,
-    Probabilities,
-    RunContext,
     no_progress,
 )
 from cxrbench.datasets.decode import TIFF_SUFFIXES
 from cxrbench.datasets.dicom import DICOM_SUFFIXES
 from cxrbench.duplicates import near_copies
-from cxrbench.errors import DataError
-from cxrbench.hashing import canonical_hash, file_sha256
+from cxrbench.errors import DataError, UsageError
+from cxrbench.hashing import canonical_hash
+from cxrbench.leakage import Rows
 from cxrbench.loading import Decoded, decode_films
-from cxrbench.metrics.classification import check_probabilities
 from cxrbench.renames import Renames, check_labels, rename_classes
 from cxrbench.spec import BenchSpec
-from cxrbench.splits import Split, resolve_policy, split_films
+from cxrbench.splits import Split, nested_share, resolve_policy, split_films
 
 Progress = Callable[[int, int], None]
 
 LOAD_VERSION = 2  # raised when decoding changes the pixels
 SPLIT_VERSION = 3  # raised when grouping or dealing changes, or what counts as a near-copy
-SAMPLE_CHUNK = 64  # films sampled under one seed; a pool's prefix never depends on its length
 
 
 @dataclass(frozen=True)
@@ -81,6 +75,7 @@ class LoadedData:
     Attributes:
         images: all readable films; ``groups`` holds the number of the patient or duplicate cluster.
         quarantined: file -> reason, of the films that could not be read.
+        split_seed: of the shuffle that made the split.
         copies: pairs of near-copies found (rows of ``images``).
         key: identity of the decoded pixels and the split together.
         decoded: what is known of the films, row by row of ``images``.
@@ -88,14 +83,31 @@ class LoadedData:
 
     images: Images
     split: Split
+    split_seed: int
     quarantined: dict[str, str]
     copies: int
     key: str
     decoded: Decoded
 
+    def train_rows(self, share: float = 1.0) -> Rows:
+        """A share of the training films of each class; a smaller share is part of a larger one."""
+        assert self.images.groups is not None
+        return nested_share(self.split.train, self.images.labels, self.images.groups, share, self.split_seed)
+
+    def train_and_reserve(self, share: float = 1.0) -> tuple[Images, Images]:
+        """A share of the training films, and the others: no patient is in both."""
+        rows = self.train_rows(share)
+        others = self.split.train[~np.isin(self.split.train, rows)]
+        return self.images.subset(rows), self.images.subset(others)
+
     @property
     def train(self) -> Images:
         return self.images.subset(self.split.train)
+
+    @property
+    def held_out(self) -> Images:
+        """Validation and test films: no generator has seen them."""
+        return self.images.subset(np.concatenate([self.split.val, self.split.test]))
 
     @property
     def val(self) -> Images:
@@ -104,19 +116,6 @@ class LoadedData:
     @property
     def test(self) -> Images:
         return self.images.subset(self.split.test)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Synthetic films of one fitted generator, class after class; a prefix of each class is an arm."""
-
-    images: Images
-    key: str
-
-    def prefix(self, counts: Mapping[int, int]) -> Images:
-        """The first ``counts[label]`` films of each class."""
-        rows = [np.flatnonzero(self.images.labels == label)[:count] for label, count in counts.items()]
-        return self.images.subset(np.concatenate(rows).astype(np.int64))
 
 
 def _read_by_name(file: str) -> list[str]:
@@ -142,6 +141,8 @@ def index_data(
         check_labels(labels, sorted({*dataset.classes(), *other_classes}))
         dataset = rename_classes(dataset, labels)
     listing = dataset.listing()
+    if "all" in dataset.classes():  # stands for the classes together in every score
+        raise UsageError(f"{name}: no class may be called 'all'; rename it with --labels all=OTHER")
     return DataIndex(name, dataset, tuple(dataset.classes()), listing.films, listing.quarantined, listing.left_out)
 
 
@@ -150,13 +151,15 @@ def load_key(index: DataIndex, size: int) -> str:
     return canonical_hash([index.hash, size, LOAD_VERSION])
 
 
-def split_key(index: DataIndex, spec: BenchSpec) -> str:
-    """Identity of a split, known before any film is decoded. Which films can be read is part of it."""
+def split_key(index: DataIndex, spec: BenchSpec, seed: int) -> str:
+    """Identity of a split, known before any film is decoded (which can be read follows from their content)."""
     by = resolve_policy(spec.split_by, index.films)
-    return canonical_hash([index.hash, by, list(spec.split), spec.split_seed, LOAD_VERSION, SPLIT_VERSION])
+    return canonical_hash([index.hash, by, list(spec.split), seed, LOAD_VERSION, SPLIT_VERSION])
 
 
-def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Progress = no_progress) -> LoadedData:
+def load_and_split(
+    index: DataIndex, spec: BenchSpec, split_seed: int, cache: Cache, progress: Progress = no_progress
+) -> LoadedData:
     """Decode every film once and deal the films out by the spec's policy.
 
     Raises:
@@ -170,11 +173,11 @@ def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Pr
         if not (labels == label).any():
             raise DataError(f"class {name!r}: none of its films could be read; see the quarantine list")
 
-    key = split_key(index, spec)
+    key = split_key(index, spec, split_seed)
     # The policy is settled by all films listed, so that one unreadable file cannot change it.
     by = resolve_policy(spec.split_by, index.films)
     kept = canonical_hash([key, [film.file for film in decoded.films]])  # rows count the films that could be read
-    folder = cache.get("split", kept, lambda path: _split_all(decoded, index.classes, by, spec, path))
+    folder = cache.get("split", kept, lambda path: _split_all(decoded, index.classes, by, spec, split_seed, path))
     facts = json.loads((folder / "facts.json").read_text())
     with np.load(folder / "split.npz") as stored:
         split = Split(
@@ -183,83 +186,40 @@ def load_and_split(index: DataIndex, spec: BenchSpec, cache: Cache, progress: Pr
         groups = stored["groups"]
     images = Images(decoded.pixels, labels, index.classes, groups.astype(str))
     quarantined = {**index.quarantined, **decoded.quarantined}
-    return LoadedData(images, split, quarantined, facts["copies"], canonical_hash([decoded.key, key]), decoded)
+    return LoadedData(
+        images, split, split_seed, quarantined, facts["copies"], canonical_hash([decoded.key, key]), decoded
+    )
 
 
-def _split_all(decoded: Decoded, classes: tuple[str, ...], by: str, spec: BenchSpec, folder: Path) -> None:
+def _split_all(decoded: Decoded, classes: tuple[str, ...], by: str, spec: BenchSpec, seed: int, folder: Path) -> None:
     pairs = near_copies(decoded.thumbnails)
-    split, groups = split_films(by, decoded.films, pairs, classes, spec.split, spec.split_seed)
+    split, groups = split_films(by, decoded.films, pairs, classes, spec.split, seed)
     np.savez(folder / "split.npz", groups=groups, train=split.train, val=split.val, test=split.test)
     facts = {"copies": len(pairs), "left_out": split.left_out, "notes": split.notes}
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
-def fit_key(identity: str, data: LoadedData, spec: BenchSpec, seed: int) -> str:
-    """Identity of a fitted generator: plug-in, training films, budget and seed."""
-    return canonical_hash([identity, data.key, spec.generator_steps, seed])
-
-
-def fit_generator(
-    generator: Generator,
-    key: str,
-    data: LoadedData,
-    ctx: RunContext,
-    cache: Cache,
-) -> tuple[Generator, str]:
-    """Fit on the train split, or load the checkpoint of an equal fit.
-
-    Returns:
-        The fitted generator, and the identity of its weights: a GPU does not repeat a fit bit by bit, so
-        what is sampled from a checkpoint must be known by its content and not by how it was made.
-    """
-
-    def build(folder: Path) -> None:
-        generator.fit(data.train, ctx).save(folder)
-
-    folder = cache.get("fit", key, build)
-    return generator.load(folder), canonical_hash([key, file_sha256(folder / MANIFEST)])
-
-
-def synthesise(
-    generator: Generator,
-    key: str,
-    data: LoadedData,
-    counts: Mapping[int, int],
-    ctx: RunContext,
-    cache: Cache,
-) -> Pool:
-    """Sample ``counts[label]`` films of each class from a fitted generator.
-
-    Chunks of ``SAMPLE_CHUNK`` films of one class have a seed each, so a longer pool begins with the
-    shorter one. The returned pool has identity ``key`` whatever its length.
-
-    Raises:
-        ValueError: the generator returned something other than uint8 films of the right shape.
-    """
-    chunks = [(label, start) for label, count in counts.items() for start in range(0, count, SAMPLE_CHUNK)]
-
-    def build(folder: Path) -> None:
-        parts = []
-        for number, (label, start) in enumerate(chunks):
-            seed = int(canonical_hash([ctx.seed, label, start])[:8], 16)
-            wanted = np.full(SAMPLE_CHUNK, label, np.int64)
-            films = generator.sample(wanted, _reseeded(ctx, seed))
-            check_pixels(films, SAMPLE_CHUNK, data.images.size)
-            parts.append(films[: counts[label] - start])
-            ctx.progress(number + 1, len(chunks))
-        np.save(folder / "pixels.npy", np.concatenate(parts))
-
-    pool_key = canonical_hash([key, sorted(counts.items()), SAMPLE_CHUNK])
-    pixels = np.load(cache.get("pool", pool_key, build) / "pixels.npy", mmap_mode="r")
-    labels = np.repeat(np.fromiter(counts.keys(), np.int64), np.fromiter(counts.values(), np.int64))
-    return Pool(Images(pixels, labels, data.images.classes), key)
-
-
-def check_pixels(films: Pixels, count: int, size: int) -> None:
-    """Raises ValueError unless uint8 ``[count, 1, size, size]``."""
-    if not isinstance(films, np.ndarray) or films.dtype != np.uint8 or films.shape != (count, 1, size, size):
-        found = f"{getattr(films, 'dtype', type(films).__name__)} {getattr(films, 'shape', '')}"
-        raise ValueError(f"sample must return uint8 [{count}, 1, {size}, {size}], got {found}")
+def describe_data(index: DataIndex, data: LoadedData) -> tuple[dict[str, int], list[str]]:
+    """What was read and how it was split, for a record: counts, and notes in words."""
+    split, classes = data.split, data.images.classes
+    left_out = {**index.left_out, **split.left_out}
+    rows = np.concatenate(list(split.parts().values()))
+    counts = {
+        "films": len(rows),
+        "near_copy_pairs": data.copies,
+        "quarantined": len(data.quarantined),
+        "left_out": sum(left_out.values()),
+        "removed": len(index.removed),
+        "groups": len(np.unique(data.images.groups[rows])) if data.images.groups is not None else 0,
+    }
+    for part, chosen in split.parts().items():
+        for label, count in class_counts(data.images.labels[chosen], len(classes)).items():
+            counts[f"{part}/{classes[label]}"] = count
+    notes = [f"split: {split.by}", *(f"split: {note}" for note in split.notes)]
+    notes += [f"left out: {count}: {reason}" for reason, count in left_out.items()]
+    notes += [f"removed: {file}: {finding}" for file, finding in index.removed.items()]
+    notes += [f"quarantined: {file}: {reason}" for file, reason in data.quarantined.items()]
+    return counts, notes
 
 
 def extract_features(
@@ -285,38 +245,6 @@ def extract_features(
     return stored
 
 
-def train_and_predict(
-    classifier: Classifier, data: LoadedData, added: Images | None, sets: Sequence[Pixels], ctx: RunContext
-) -> list[Probabilities]:
-    """Train once on real (and added synthetic) films and predict every set of films.
-
-    Args:
-        sets: uint8 ``[N, 1, H, W]`` each: the test films, external films.
-
-    Returns:
-        float32 ``[N, classes]`` for each set.
-
-    Raises:
-        ValueError: the classifier returned malformed probabilities.
-    """
-    train = data.train
-    if added is not None and len(added):
-        train = Images(
-            np.concatenate([train.pixels, added.pixels]),
-            np.concatenate([train.labels, added.labels]),
-            train.classes,
-        )
-    fitted = classifier.fit(train, data.val, ctx)
-    predictions = [fitted.predict_proba(pixels, ctx) for pixels in sets]
-    for pixels, probabilities in zip(sets, predictions, strict=True):
-        check_probabilities(probabilities, len(pixels), len(train.classes))
-    return predictions
-
-
 def class_counts(labels: Labels, classes: int) -> dict[int, int]:
     """Films per label."""
     return {label: int(count) for label, count in enumerate(np.bincount(labels, minlength=classes))}
-
-
-def _reseeded(ctx: RunContext, seed: int) -> RunContext:
-    return RunContext(seed, ctx.device, ctx.budget, ctx.workdir)

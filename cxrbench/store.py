@@ -74,6 +74,10 @@ class Store:
             place.unlink(missing_ok=True)
         if pictures:
             write_atomically(places[0] if publish else places[1], _packed(pictures))
+        self.replace(record)
+
+    def replace(self, record: Record) -> None:
+        """Write a record's JSON alone; its arrays and pictures stay as they are."""
         write_atomically(self.records / f"{record.key}.json", record.model_dump_json(indent=1).encode())
 
     def arrays(self, key: str) -> Arrays:
@@ -106,7 +110,9 @@ def _packed(arrays: Arrays) -> bytes:
 
 
 def _unpacked(path: Path) -> Arrays:
-    if not path.is_file():
+    try:
+        content = path.read_bytes()  # at once: of a file, np.load asks for many small pieces
+    except FileNotFoundError:
         return {}
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

@@ -1,43 +1,46 @@
-"""What the trials of one run share: the films, the fitted generators, the classifier trained last."""
+"""What the trials of one split share: the films, the fitted generators, the trained classifiers."""
 
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.cache import Cache
-from cxrbench.contracts import Generator, Images, Probabilities, RunContext, Scores, Steppable
+from cxrbench.comparison import (
+    MemorizationTest,
+    RealSets,
+    abstention_notes,
+    choose_real_sets,
+    count_films,
+    first_of_each,
+    measure_pool_fidelity,
+    measure_real_floor,
+    pool_counts,
+    set_key,
+)
+from cxrbench.contracts import Features, Images, Probabilities, RunContext, Steppable
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement
 from cxrbench.external import ExternalData
 from cxrbench.hashing import canonical_hash
+from cxrbench.learning import join, train_and_predict
 from cxrbench.metrics.classification import score_predictions, score_present
-from cxrbench.metrics.distances import MINIMUM_FILMS, Frechet, Kernel
 from cxrbench.plan import Plan
 from cxrbench.progress import Reporter
 from cxrbench.records import Trial
-from cxrbench.stages import (
-    DataIndex,
-    LoadedData,
-    Pool,
-    class_counts,
-    extract_features,
-    fit_generator,
-    fit_key,
-    synthesise,
-    train_and_predict,
-)
+from cxrbench.stages import DataIndex, LoadedData, class_counts, describe_data, extract_features
+from cxrbench.synthesis import Pool, fit_generator, fit_key, synthesise
 from cxrbench.throughput import time_train_step
-
-SHOWN = 8  # films of each class kept for the sample grids
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _Arm:
     test: Probabilities
     external: Probabilities | None
     counts: dict[str, int]
+    notes: list[str]
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Workbench:
 
     Attributes:
         external: None where no trial asks for it.
-        fresh: fit every generator anew, once.
+        fresh: fit every generator and train every classifier anew, once.
     """
 
     plan: Plan
@@ -65,10 +69,9 @@ class Workbench:
     cache: Cache
     reporter: Reporter
     fresh: bool
-    _refitted: set[str] = field(default_factory=set)
-    _failed_fits: dict[str, Exception] = field(default_factory=dict)
-    # Only the last one: a utility trial is followed by its external trial, and memory stays bounded.
-    _last_arm: tuple[str, _Arm | Exception] | None = None
+    _renewed: set[str] = field(default_factory=set)
+    _failures: dict[str, Exception] = field(default_factory=dict)
+    _memorization: dict[float, MemorizationTest] = field(default_factory=dict)
 
     def measure(self, trial: Trial) -> Measurement:
         """Do what the trial says.
@@ -77,64 +80,50 @@ class Workbench:
             Exception: whatever a plug-in raises; UsageError for a ratio that adds nothing.
         """
         if trial.kind == "data":
-            return self._describe_data()
+            counts, notes = describe_data(self.index, self.data)
+            return Measurement(self.data.images.classes, counts=counts, notes=notes)
         if trial.kind == "fidelity":
             return self._fidelity(trial)
+        if trial.kind == "memorization":
+            return self._memorize(trial)
         if trial.kind == "utility":
             return self._utility(trial)
         if trial.kind == "external":
             return self._on_external(trial)
         return self._throughput(trial)
 
-    def _describe_data(self) -> Measurement:
-        data, split = self.data, self.data.split
-        left_out = {**self.index.left_out, **split.left_out}
-        rows = np.concatenate(list(split.parts().values()))
-        counts = {
-            "films": len(rows),
-            "near_copy_pairs": data.copies,
-            "quarantined": len(data.quarantined),
-            "left_out": sum(left_out.values()),
-            "removed": len(self.index.removed),
-        }
-        counts["groups"] = len(np.unique(data.images.groups[rows])) if data.images.groups is not None else 0
-        for part, chosen in split.parts().items():
-            for label, count in class_counts(data.images.labels[chosen], len(data.images.classes)).items():
-                counts[f"{part}/{data.images.classes[label]}"] = count
-        notes = [f"split: {split.by}", *(f"split: {note}" for note in split.notes)]
-        notes += [f"left out: {count}: {reason}" for reason, count in left_out.items()]
-        notes += [f"removed: {file}: {finding}" for file, finding in self.index.removed.items()]
-        notes += [f"quarantined: {file}: {reason}" for file, reason in data.quarantined.items()]
-        return Measurement(data.images.classes, counts=counts, notes=notes)
-
     def _fidelity(self, trial: Trial) -> Measurement:
-        """Distances between the generator's first films and as many training films, per class and overall.
+        """Measures of the generator's first films against as many training films, per class and overall.
 
-        Without a generator, held-out real films (validation and test) take its place: the value a perfect
-        generator could hope for at this n.
+        Without a generator, held-out real films (validation and test) take its place, and the real-vs-real floor at
+        this n is measured.
         """
-        reference, held_out, n = self._real_sets()
-        counts = {f"n/{self.data.images.classes[label]}": count for label, count in n.items()}
+        sets, spec, classes = self._real_sets, self.plan.request.spec, self.data.images.classes
+        reference_key = set_key(self.data.key, sets.reference)
+        dims = {name: extractor.dim for name, extractor in self.plan.extractors.items()}
+        notes = [*self.plan.notes, *abstention_notes(sets, dims)]
         if trial.generator is None:
-            films, key = held_out, canonical_hash([self.data.key, "held-out", counts])
+            key = set_key(self.data.key, sets.held_out)
+            scores = measure_pool_fidelity(sets.held_out, key, sets, reference_key, self._extract, spec)
+            scores |= measure_real_floor(sets, set_key(self.data.key, sets.bank), self._extract, spec)
+            pictures = {"real": first_of_each(sets.reference)}
         else:
             pool = self._pool(trial)
-            films, key = pool.prefix(n), canonical_hash([pool.key, "pool", counts])
-        reference_key = canonical_hash([self.data.key, "train", counts])
-        scores: Scores = {}
-        for name, extractor in self.plan.extractors.items():
-            generated, real = (
-                extract_features(images, image_key, extractor, self.plan.request.device, self.cache, self.reporter.step)
-                for images, image_key in ((films, key), (reference, reference_key))
-            )
-            for who, mine, theirs in _per_class_and_overall(films, reference):
-                for metric in (Frechet(), Kernel(self.plan.request.spec.kid_subsets)):
-                    for metric_name, value in metric(generated[mine], real[theirs]).items():
-                        scores[f"{name}/{who}/{metric_name}"] = value
-        pictures = {"generated": _first_of_each(films)}
-        if trial.generator is None:
-            pictures = {"real": _first_of_each(reference)}
-        return Measurement(self.data.images.classes, scores, counts, list(self.plan.notes), pictures=pictures)
+            films, key = pool.prefix(sets.n), canonical_hash([pool.key, "pool", sorted(sets.n.items())])
+            scores = measure_pool_fidelity(films, key, sets, reference_key, self._extract, spec)
+            pictures = {"generated": first_of_each(films)}
+        return Measurement(classes, scores, count_films(sets.n, classes), notes, pictures=pictures)
+
+    def _memorize(self, trial: Trial) -> Measurement:
+        # Always as many films as ratio 1 adds: further ratios must not change what is measured.
+        counts = self._counts_at_least(1.0, trial.real_share)
+        films, test = self._pool(trial).prefix(counts), self._memorization_test(trial.real_share)
+        return Measurement(
+            films.classes,
+            test.measure(films),
+            pool_counts(films),
+            pictures={"suspicious": test.suspicious_pairs(films)},
+        )
 
     def _utility(self, trial: Trial) -> Measurement:
         arm, classes, test = self._arm(trial), self.data.images.classes, self.data.test
@@ -142,6 +131,7 @@ class Workbench:
             classes,
             score_predictions(test.labels, arm.test, classes),
             {**arm.counts, "test": len(test)},
+            arm.notes,
             arrays={"probabilities": arm.test, "labels": test.labels, "groups": _groups(test)},
         )
 
@@ -154,49 +144,86 @@ class Workbench:
             classes,
             score_present(images.labels, arm.external, classes),
             {**arm.counts, "test": len(images)},
-            list(self.external.notes),
+            [*self.external.notes, *arm.notes],
             arrays={"probabilities": arm.external, "labels": images.labels, "groups": _groups(images)},
         )
 
     def _arm(self, trial: Trial) -> _Arm:
-        """Train the trial's classifier, unless the trial before this one did; it predicts both test sets."""
-        key = trial.model_copy(update={"kind": "utility", "external": ""}).key
-        if self._last_arm is not None and self._last_arm[0] == key:
-            arm = self._last_arm[1]
-            if isinstance(arm, Exception):  # the external trial fails as its utility trial did
-                raise arm
-            return arm
-        self._last_arm = None
-        try:
-            trained = self._train(trial)
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # as for a failed fit
-            self._last_arm = (key, error)
-            raise
-        self._last_arm = (key, trained)
-        return trained
+        """Train the trial's classifier, unless an equal training's predictions are there.
 
-    def _train(self, trial: Trial) -> _Arm:
+        Two trials are equal trainings if they train on the same films: an external trial and its utility trial, or
+        a copy-adjusted arm without copies and the arm it adjusts.
+        """
         assert trial.classifier is not None
         assert trial.classifier_seed is not None
-        classes = self.data.images.classes
-        added = None
-        if trial.generator is not None:
-            counts = self._added_counts(trial.ratio or 0.0)
-            empty = [classes[label] for label, count in counts.items() if count == 0]
-            if empty:
-                raise UsageError(f"ratio {trial.ratio:g} adds no film of {', '.join(empty)}; choose a larger one")
-            added = self._pool(trial).prefix(counts)
+        spec = self.plan.request.spec
+        steps = round(spec.classifier_steps * (spec.longer if trial.arm == "longer" else 1.0))
+        added, added_key, notes = self._added(trial)
+        real = self.data.train_and_reserve(trial.real_share)[0] if trial.arm != "synthetic-only" else None
+        key = canonical_hash(
+            [
+                spec.version,
+                trial.classifier.identity,
+                self.data.key,
+                trial.real_share if real is not None else 0.0,
+                added_key,
+                [trial.classifier_seed, steps, spec.tuning_trials],
+                self.plan.external.key(spec.image_size) if self.external and self.plan.external else "",
+            ]
+        )
+        self._renew("predict", key)
+        if key in self._failures:  # the external trial fails as its utility trial did
+            raise self._failures[key]
         classifier = copy.deepcopy(self.plan.classifiers[trial.classifier.name])
-        # Copied, as the test films are: what is mapped from the cache cannot be written to, and torch warns.
-        sets = [self.data.test.pixels] + ([np.array(self.external.images.pixels)] if self.external else [])
-        with self._context(trial.classifier_seed, self.plan.request.spec.classifier_steps) as ctx:
-            predictions = train_and_predict(classifier, self.data, added, sets, ctx)
-        trained_on = {
-            "train_real": len(self.data.split.train),
+
+        def build(folder: Path) -> None:
+            # Copied: what is mapped from the cache cannot be written to, and torch warns.
+            sets = [self.data.test.pixels] + ([np.array(self.external.images.pixels)] if self.external else [])
+            with self._context(trial.classifier_seed or 0, steps) as ctx:
+                trained = train_and_predict(classifier, join(real, added), self.data.val, sets, ctx, spec.tuning_trials)
+            np.savez(folder / "predictions.npz", *trained.predictions)
+            (folder / "tried.json").write_text(json.dumps(trained.tried))
+
+        try:
+            folder = self.cache.get("predict", key, build)
+        except Exception as error:
+            self._remember(key, error)
+            raise
+        with np.load(folder / "predictions.npz") as stored:
+            predictions = [stored[name] for name in stored.files]
+        tried = json.loads((folder / "tried.json").read_text())
+        counts = {
+            "train_real": len(real) if real is not None else 0,
             "train_synthetic": len(added) if added is not None else 0,
+            "steps": steps,
+            "tuning_trials": len(tried),
         }
-        return _Arm(predictions[0], predictions[1] if self.external else None, trained_on)
+        if len(tried) > 1:
+            notes += [f"tried {params}: validation AUROC {score:.4f}" for params, score in tried]
+        return _Arm(predictions[0], predictions[1] if self.external else None, counts, notes)
+
+    def _added(self, trial: Trial) -> tuple[Images | None, str, list[str]]:
+        """The synthetic films an arm trains on, their identity, and what is to be said of them."""
+        if trial.generator is None:
+            return None, "", []
+        classes, pool = self.data.images.classes, self._pool(trial)
+        counts = self._added_counts(trial.ratio or 0.0, trial.real_share)
+        empty = [classes[label] for label, count in counts.items() if count == 0]
+        if empty:
+            raise UsageError(f"ratio {trial.ratio:g} adds no film of {', '.join(empty)}; choose a larger one")
+        added = pool.prefix(counts)
+        content = [pool.key, sorted(counts.items())]
+        if trial.arm != "copy-adjusted":
+            return added, canonical_hash(content), []
+        copies = self._memorization_test(trial.real_share).near_copies(added.pixels)
+        notes = [
+            f"{int(copies.sum())} of {len(added)} synthetic films are near-copies of training films and were removed"
+        ]
+        if not copies.any():
+            return added, canonical_hash(content), notes
+        if copies.all():
+            return None, "", notes
+        return added.subset(np.flatnonzero(~copies)), canonical_hash([*content, copies.tolist()]), notes
 
     def _throughput(self, trial: Trial) -> Measurement:
         plugin = copy.deepcopy(
@@ -213,47 +240,59 @@ class Workbench:
         """Fit and synthesise, each at most once: enough films for every ratio of the plan and for FD."""
         assert trial.generator is not None
         assert trial.generator_seed is not None
-        spec, seed = self.plan.request.spec, trial.generator_seed
-        key = fit_key(trial.generator.identity, self.data, spec, seed)
-        if self.fresh and key not in self._refitted:
-            self.cache.drop("fit", key)
-            self._refitted.add(key)
-        needed = self._added_counts(self.plan.largest_ratio)
-        counts = {label: max(count, spec.fidelity_images) for label, count in needed.items()}
-        with self._context(seed, spec.generator_steps) as ctx:
-            fitted, weights_key = self._fit(trial.generator.name, key, ctx)
-            return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
-
-    def _fit(self, name: str, key: str, ctx: RunContext) -> tuple[Generator, str]:
-        """Fit a copy: what a fit leaves behind (nets, optimizers, films on the device) goes with the trial."""
-        if key in self._failed_fits:  # every trial of this fit fails alike; fitting again costs hours
-            raise self._failed_fits[key]
+        spec, seed, share = self.plan.request.spec, trial.generator_seed, trial.real_share
+        key = fit_key(trial.generator.identity, self.data, share, spec, seed)
+        self._renew("fit", key)
+        if key in self._failures:  # every trial of this fit fails alike; fitting again costs hours
+            raise self._failures[key]
+        counts = self._counts_at_least(self.plan.request.largest_ratio, share)
+        # A copy: what a fit leaves behind (nets, optimizers, films on the device) goes with the trial.
+        generator = copy.deepcopy(self.plan.generators[trial.generator.name])
         try:
-            return fit_generator(copy.deepcopy(self.plan.generators[name]), key, self.data, ctx, self.cache)
+            with self._context(seed, spec.generator_steps) as ctx:
+                fitted, weights_key = fit_generator(generator, key, self.data, share, ctx, self.cache)
+                return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
         except Exception as error:
-            # The error is kept, so its frames must not keep the nets that failed, or a GPU stays full.
-            traceback.clear_frames(error.__traceback__)
-            self._failed_fits[key] = error
+            self._remember(key, error)
             raise
 
-    def _added_counts(self, ratio: float) -> dict[int, int]:
-        real = class_counts(self.data.images.labels[self.data.split.train], len(self.data.images.classes))
+    def _extract(self, films: Images, key: str) -> dict[str, Features]:
+        device = self.plan.request.device
+        return {
+            name: extract_features(films, key, extractor, device, self.cache, self.reporter.step)
+            for name, extractor in self.plan.extractors.items()
+        }
+
+    def _memorization_test(self, share: float) -> MemorizationTest:
+        if share not in self._memorization:
+            train, _ = self.data.train_and_reserve(share)
+            self._memorization[share] = MemorizationTest(train, self.data.val, self.data.test)
+        return self._memorization[share]
+
+    def _counts_at_least(self, ratio: float, share: float) -> dict[int, int]:
+        """Films of each class that ratio 1 (or a larger one) and fidelity need."""
+        needed = self._added_counts(max(ratio, 1.0), share)
+        return {label: max(count, self.plan.request.spec.fidelity_images) for label, count in needed.items()}
+
+    def _added_counts(self, ratio: float, share: float) -> dict[int, int]:
+        rows = self.data.train_rows(share)
+        real = class_counts(self.data.images.labels[rows], len(self.data.images.classes))
         return {label: round(ratio * count) for label, count in real.items()}
 
-    def _real_sets(self) -> tuple[Images, Images, dict[int, int]]:
-        """Equally many training and held-out films per class, drawn with the split's seed."""
-        data, spec = self.data, self.plan.request.spec
-        held_out = np.concatenate([data.split.val, data.split.test])
-        picked: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
-        n = {}
-        for label in range(len(data.images.classes)):
-            parts = [rows[data.images.labels[rows] == label] for rows in (data.split.train, held_out)]
-            n[label] = min(spec.fidelity_images, *(len(rows) for rows in parts))
-            for rows, chosen in zip(parts, picked, strict=True):
-                rng = np.random.default_rng([spec.split_seed, label])
-                chosen.append(rng.permutation(rows)[: n[label]])
-        reference, other = (data.images.subset(np.concatenate(chosen)) for chosen in picked)
-        return reference, other, n
+    @cached_property
+    def _real_sets(self) -> RealSets:
+        return choose_real_sets(self.data, self.plan.request.spec)
+
+    def _renew(self, stage: str, key: str) -> None:
+        """Where all is to be done afresh, forget what an earlier run left; only once in this run."""
+        if self.fresh and key not in self._renewed:
+            self.cache.drop(stage, key)
+            self._renewed.add(key)
+
+    def _remember(self, key: str, error: Exception) -> None:
+        """The error is kept, so its frames must not keep the nets that failed, or a GPU stays full."""
+        traceback.clear_frames(error.__traceback__)
+        self._failures[key] = error
 
     @contextmanager
     def _context(self, seed: int, budget: int) -> Iterator[RunContext]:
@@ -263,20 +302,3 @@ class Workbench:
 
 def _groups(films: Images) -> NDArray[np.str_]:
     return films.groups if films.groups is not None else np.arange(len(films)).astype(str)
-
-
-def _per_class_and_overall(
-    films: Images, reference: Images
-) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """(class name or ``all``, rows of ``films``, rows of ``reference``); classes too small are passed over."""
-    for label, name in enumerate(films.classes):
-        mine, theirs = films.labels == label, reference.labels == label
-        if min(mine.sum(), theirs.sum()) >= MINIMUM_FILMS:
-            yield name, mine, theirs
-    yield "all", np.ones(len(films), bool), np.ones(len(reference), bool)
-
-
-def _first_of_each(films: Images) -> NDArray[np.uint8]:
-    """uint8 ``[classes * SHOWN, 1, H, W]``, class after class; a class with fewer films repeats them."""
-    rows = [np.resize(np.flatnonzero(films.labels == label), SHOWN) for label in range(len(films.classes))]
-    return films.pixels[np.concatenate(rows)]

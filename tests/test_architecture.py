@@ -17,12 +17,12 @@ LAYERS = [
     {"cache", "spec", "splits", "duplicates", "machine", "records"},
     {"registry"},
     {"datasets", "features", "fetch", "metrics", "store"},
-    {"loading", "stages", "throughput", "progress"},
-    {"external"},
+    {"loading", "stages", "feature_files", "throughput", "progress", "statistics"},
+    {"external", "synthesis", "learning", "comparison"},
     {"plan", "executors", "checks", "audit"},
     {"workbench"},
-    {"runner", "report"},
-    {"cli_data", "cli_audit"},
+    {"asked", "runner", "report", "verification", "rerun", "rescoring"},
+    {"cli_data", "cli_audit", "cli_compare", "cli_run", "cli_verify"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -113,5 +113,5 @@ def test_plan_shows_what_is_done_and_runs_nothing(cli, tmp_path, capsys, monkeyp
     monkeypatch.setenv("COLUMNS", "160")
     small = ["--data", "phantom:patients_per_class=8", *SMOKE, "--generators", "classical"]
     assert cli("plan", *small, "--results", tmp_path / "r") == 0
-    assert "7 trials, 0 done, 7 to run" in capsys.readouterr().out
+    assert "29 trials, 0 done, 29 to run" in capsys.readouterr().out
     assert not list((tmp_path / "r").rglob("*.json"))

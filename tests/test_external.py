@@ -1,6 +1,7 @@
 """An external test set: classes matched, leaks refused, every classifier trained once for both test sets."""
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from cxrbench.store import Store
 from cxrbench_baselines.classifiers.small_cnn import SmallCNN
 
 SPEC = spec_of_tier("smoke")
-SMALL = ["--tier", "smoke", "--device", "cpu", "--generators", "classical", "--ratios", "0,1"]
+SMALL = ["--tier", "smoke", "--device", "cpu", "--controls", "none", "--generators", "classical", "--ratios", "0,1"]
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 
 
@@ -121,7 +122,7 @@ def plant(kind, inside, outside, write_table, film):
 
 
 def film_in(part, folder, cache):
-    data = load_and_split(index_of(folder), SPEC, cache)
+    data = load_and_split(index_of(folder), SPEC, 0, cache)
     return data.decoded.films[getattr(data.split, part)[0]].file
 
 
@@ -152,7 +153,7 @@ def test_an_external_film_that_was_trained_on_ends_the_run(
 def test_a_cleaning_policy_takes_the_tied_film_out_and_says_so(inside, outside, write_table, tmp_path, kind):
     cache = Cache(tmp_path / "c")
     plant(kind, inside, outside, write_table, film_in("train", inside[0], cache))
-    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    data = load_and_split(index_of(inside[0]), SPEC, 0, cache)
     index = replace(index_of(outside[0]), clean="quarantine")
     loaded = load_external(match_external(index, CLASSES), data, 32, cache, no_progress)
     assert len(loaded.images) == len(outside[1])
@@ -163,7 +164,7 @@ def test_a_cleaning_policy_takes_the_tied_film_out_and_says_so(inside, outside, 
 def test_an_external_film_of_the_internal_test_part_is_a_note(inside, outside, write_table, tmp_path, kind):
     cache = Cache(tmp_path / "c")
     plant(kind, inside, outside, write_table, film_in("test", inside[0], cache))
-    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    data = load_and_split(index_of(inside[0]), SPEC, 0, cache)
     loaded = load_external(match_external(index_of(outside[0]), CLASSES), data, 32, cache, no_progress)
     assert any("internal test films" in note and KINDS[kind] in note for note in loaded.notes)
 
@@ -171,7 +172,7 @@ def test_an_external_film_of_the_internal_test_part_is_a_note(inside, outside, w
 def test_patients_of_two_hospitals_may_have_the_same_number(inside, outside, tmp_path):
     cache = Cache(tmp_path / "c")
     assert {r["patient_id"] for r in inside[1]} & {r["patient_id"] for r in outside[1]}
-    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    data = load_and_split(index_of(inside[0]), SPEC, 0, cache)
     load_external(match_external(index_of(outside[0]), CLASSES), data, 32, cache, no_progress)
 
 
@@ -182,7 +183,7 @@ def test_refused_files_of_the_external_set_are_counted_in_one_note(inside, outsi
     torn = [{**rows[0], "file": f"torn-{number}.png", "patient_id": ""} for number in range(5)]
     write_table(folder, [*rows, *torn])
     cache = Cache(tmp_path / "c")
-    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    data = load_and_split(index_of(inside[0]), SPEC, 0, cache)
     loaded = load_external(match_external(index_of(folder), CLASSES), data, 32, cache, no_progress)
     (note,) = [note for note in loaded.notes if "could not be read" in note]
     assert note.startswith("5 files of the external set")
@@ -196,7 +197,7 @@ def test_copies_within_the_external_set_share_a_group(inside, outside, write_tab
     copy_of(folder, rows[0]["file"]).save(folder / "again.png")
     write_table(folder, [*rows, {**rows[0], "file": "again.png", "patient_id": ""}])
     cache = Cache(tmp_path / "c")
-    data = load_and_split(index_of(inside[0]), SPEC, cache)
+    data = load_and_split(index_of(inside[0]), SPEC, 0, cache)
     groups = load_external(match_external(index_of(folder), CLASSES), data, 32, cache, no_progress).images.groups
     assert groups[0] == groups[-1]
     assert len(set(groups)) == len(rows)
@@ -244,8 +245,9 @@ def test_each_classifier_is_trained_once_for_both_test_sets(cli, inside, outside
     results = tmp_path / "r"
     arguments = ["--data", inside[0], "--external", outside[0], *SMALL, "--seeds", "2", "--results", results]
     assert cli("run", *arguments) == 0
-    assert len(fits) == 4  # two seeds, with and without synthetic films
-    assert "external" in capsys.readouterr().out
+    trained, asked = len(fits), [r for r in Store(results) if r.trial.kind == "utility"]
+    assert trained <= len(asked) == 2 * 7
+    capsys.readouterr()
     records = [r for r in Store(results) if r.trial.kind == "external"]
     assert len(records) == 4
     for record in records:
@@ -253,7 +255,7 @@ def test_each_classifier_is_trained_once_for_both_test_sets(cli, inside, outside
         assert record.counts["test"] == len(kept["labels"]) == len(kept["groups"]) == 12
         assert score_predictions(kept["labels"], kept["probabilities"], CLASSES) == pytest.approx(record.scores)
     page = (results / "LEADERBOARD.md").read_text()
-    for wanted in ("### External validation: outside", "external gain", "gain outside", "`outside` (2 seeds): too few"):
+    for wanted in ("### External validation: outside", "AUROC outside", "gain outside", "verdict outside"):
         assert wanted in page
     table = pd.read_csv(next((results / "tables").rglob("external.csv")))
     for row in table.to_dict("records"):
@@ -266,16 +268,17 @@ def test_each_classifier_is_trained_once_for_both_test_sets(cli, inside, outside
 
     assert cli("run", *arguments) == 0
     assert "0 trials run" in capsys.readouterr().out
-    assert len(fits) == 4
+    assert len(fits) == trained
 
 
 def test_external_scores_added_later_are_those_of_the_same_classifiers(cli, inside, outside, tmp_path, capsys, fits):
     late, at_once = tmp_path / "late", tmp_path / "at once"
     both = ["--data", inside[0], "--external", outside[0], *SMALL]
     assert cli("run", "--data", inside[0], *SMALL, "--results", late) == 0
+    before = len(fits)
     assert cli("run", *both, "--results", late) == 0
     assert "2 trials run, 0 failed" in capsys.readouterr().out
-    assert len(fits) == 4
+    assert len(fits) == before + 2
     assert cli("run", *both, "--results", at_once) == 0
     assert scores_of(late, "external") == scores_of(at_once, "external")
     assert scores_of(late, "utility") == scores_of(at_once, "utility")
@@ -293,9 +296,9 @@ def test_a_classifier_that_fails_is_not_trained_again_for_the_external_films(
     monkeypatch.setattr(SmallCNN, "fit", fit)
     arguments = ["--data", inside[0], "--external", outside[0], *SMALL, "--results", tmp_path / "r"]
     assert cli("run", *arguments) == 1
-    assert len(tried) == 2
-    failed = [r for r in Store(tmp_path / "r") if r.status == "failed"]
-    assert sorted(r.trial.kind for r in failed) == ["external", "external", "utility", "utility"]
+    failed = Counter(r.trial.kind for r in Store(tmp_path / "r") if r.status == "failed")
+    assert failed == {"external": 2, "utility": 7}
+    assert len(tried) <= 7
 
 
 def test_an_external_set_that_lacks_a_class_is_scored_over_the_others(

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cxrbench.records import PluginRef, Record, Setting, Status, Trial
+from cxrbench.records import ExtractorRef, PluginRef, Record, Setting, Status, Trial
 
-SETTING = Setting(data="phantom", data_hash="d", split_key="s", spec_hash="x", tier="smoke", image_size=32)
+SETTING = Setting(
+    data="phantom", data_hash="d", split_seed=0, split_key="s", spec_hash="x", tier="smoke", image_size=32
+)
 GENERATOR = PluginRef(name="cgan", kind="generator", params={"width": 8}, identity="g")
 CLASSIFIER = PluginRef(name="small-cnn", kind="classifier", params={}, identity="c")
 TRIAL = Trial(
@@ -20,10 +22,13 @@ TRIAL = Trial(
     classifier_seed=0,
 )
 
+LITE0 = ExtractorRef(weights="w", fd_label="FD-lite0", kd_label="KID-lite0", resize="to 224 px")
+
 settings = st.builds(
     Setting,
     data=st.text(),
     data_hash=st.text(),
+    split_seed=st.integers(0, 5),
     split_key=st.text(),
     spec_hash=st.text(),
     tier=st.text(),
@@ -33,15 +38,17 @@ settings = st.builds(
 )
 trials = st.builds(
     Trial,
-    kind=st.sampled_from(["data", "fidelity", "utility", "external", "throughput"]),
+    kind=st.sampled_from(["data", "fidelity", "memorization", "utility", "external", "throughput"]),
     setting=settings,
     generator=st.none() | st.just(GENERATOR),
     generator_seed=st.none() | st.integers(0, 9),
     ratio=st.none() | st.floats(0, 8),
+    arm=st.sampled_from(["augment", "synthetic-only", "copy-adjusted", "longer"]),
+    real_share=st.floats(0.1, 1),
     classifier=st.none() | st.just(CLASSIFIER),
     classifier_seed=st.none() | st.integers(0, 9),
     environment=st.text(),
-    extractors=st.dictionaries(st.text(), st.text(), max_size=2),
+    extractors=st.dictionaries(st.text(), st.just(LITE0), max_size=2),
     external=st.text(),
     external_data=st.text(),
 )
@@ -110,7 +117,9 @@ def test_the_key_depends_on_the_identity_of_each_plugin(who):
         {"classifier": None},
         {"classifier_seed": 1},
         {"environment": "NVIDIA H100"},
-        {"extractors": {"lite0": "w"}},
+        {"extractors": {"lite0": LITE0}},
+        {"arm": "synthetic-only"},
+        {"real_share": 0.5},
         {"external": "e"},
     ],
     ids=str,
@@ -119,15 +128,26 @@ def test_the_key_depends_on_every_part_of_the_trial(update):
     assert changed(TRIAL, **update).key != TRIAL.key
 
 
-def test_the_key_of_a_trial_without_external_films_is_what_it_always_was():
-    assert TRIAL.key == "95a8baec9d1700c430707376761a849640654614d77b593ac5d7bb4806621c45"
+def test_the_key_ignores_names_of_extractors_and_external_films():
     assert changed(TRIAL, external_data="a name for people").key == TRIAL.key
+    measured = changed(TRIAL, extractors={"lite0": LITE0})
+    renamed = changed(TRIAL, extractors={"lite0": changed(LITE0, fd_label="elsewhere", resize="in other words")})
+    assert renamed.key == measured.key
+    assert changed(TRIAL, extractors={"lite0": changed(LITE0, weights="other")}).key != measured.key
 
 
-def test_a_setting_of_before_there_was_a_choice_of_splits_still_loads():
-    old = {k: v for k, v in SETTING.model_dump().items() if k not in ("split_by", "clean")}
-    assert Setting.model_validate(old).split_by == "patient"
-    assert Setting.model_validate(old).clean == "none"
+def test_the_key_is_the_same_in_every_version():
+    """Records are found by it: it must only change where the trial means something else."""
+    assert TRIAL.key == "1f8e953eeb0c65eacf6911837f8db29c97632f0333321891f84bc400f8d90863"
+
+
+def test_repetitions_are_one_row_and_other_arms_are_not():
+    other = changed(SETTING, split_seed=1, split_key="other")
+    repeats = [{"generator_seed": 5}, {"classifier_seed": 3}, {"setting": other}]
+    assert {changed(TRIAL, **update).row for update in repeats} == {TRIAL.row}
+    for update in ({"ratio": 1.0}, {"arm": "copy-adjusted"}, {"real_share": 0.5}, {"generator": None}):
+        assert changed(TRIAL, **update).row != TRIAL.row
+    assert len(TRIAL.row) == 10
 
 
 def test_a_generator_and_a_classifier_cannot_trade_places_in_a_key():
@@ -151,7 +171,7 @@ def test_unknown_fields_are_refused(part):
         changed(part, surprise=1)
 
 
-@pytest.mark.parametrize("update", [{"schema_version": 2}, {"status": "fine"}, {"scores": {"fid": "N/A"}}], ids=str)
+@pytest.mark.parametrize("update", [{"schema_version": 1}, {"status": "fine"}, {"scores": {"fid": "N/A"}}], ids=str)
 def test_records_of_another_schema_are_refused(update):
     with pytest.raises(ValidationError):
         changed(Record(key="k", trial=TRIAL, status=Status.OK), **update)
@@ -160,9 +180,14 @@ def test_records_of_another_schema_are_refused(update):
 @pytest.mark.parametrize(
     ("trial", "line"),
     [
-        (TRIAL, "small-cnn with 0.5 x cgan, seed 0"),
+        (TRIAL, "small-cnn on real films with 0.5 x cgan, seed 0"),
+        (changed(TRIAL, arm="copy-adjusted"), "small-cnn on real films with 0.5 x cgan (copy-adjusted), seed 0"),
+        (changed(TRIAL, generator=None, real_share=1 / 3), "small-cnn on 33% of the real films, seed 0"),
         (changed(TRIAL, generator=None, ratio=None), "small-cnn on real films, seed 0"),
-        (changed(TRIAL, kind="external", external="e"), "small-cnn with 0.5 x cgan, seed 0, on external films"),
+        (
+            changed(TRIAL, kind="external", external="e"),
+            "small-cnn on real films with 0.5 x cgan, seed 0, on external films",
+        ),
         (
             changed(TRIAL, kind="external", external="e", external_data="elsewhere", generator=None),
             "small-cnn on real films, seed 0, on elsewhere",

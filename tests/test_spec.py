@@ -13,19 +13,21 @@ from cxrbench.spec import DEFAULT_SEEDS, TIERS, BenchSpec, spec_of_tier
 
 SPEC = BenchSpec(tier="smoke", image_size=32, generator_steps=6, classifier_steps=8, fidelity_images=8)
 CHANGES = {
-    "version": 3,
+    "version": 4,
     "tier": "other",
     "image_size": 64,
     "generator_steps": 7,
     "classifier_steps": 9,
     "fidelity_images": 9,
-    "kid_subsets": 49,
+    "resamples": 49,
+    "floor_halves": 9,
+    "few_share": 0.5,
+    "longer": 3.0,
+    "tuning_trials": 2,
     "timed_steps": 21,
     "warmup_steps": 6,
     "split": (0.7, 0.1, 0.2),
-    "split_seed": 1,
     "split_by": "source",
-    "extractors": ("lite0",),
 }
 
 

@@ -9,7 +9,9 @@ from cxrbench.errors import UsageError
 from cxrbench.records import Record, Setting, Status, Trial
 from cxrbench.store import Store
 
-SETTING = Setting(data="phantom", data_hash="d", split_key="s", spec_hash="x", tier="smoke", image_size=32)
+SETTING = Setting(
+    data="phantom", data_hash="d", split_seed=0, split_key="s", spec_hash="x", tier="smoke", image_size=32
+)
 ARRAYS = {"labels": np.arange(3), "groups": np.asarray(["a", "b", "b"]), "probabilities": np.eye(3, dtype=np.float32)}
 PICTURES = {"generated": np.full((2, 1, 4, 4), 7, np.uint8)}
 
@@ -81,7 +83,7 @@ def test_a_torn_record_counts_as_absent(store, record, kept):
 def test_a_record_of_another_schema_counts_as_absent(store, record):
     store.put(record, {}, {}, publish=False)
     path = store.records / f"{record.key}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 1}))
     assert store.get(record.key) is None
 
 
@@ -149,6 +151,17 @@ def test_a_record_whose_arrays_cannot_be_written_is_not_written(store, record, a
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
         store.put(record, unstorable if arrays else {}, unstorable if pictures else {}, publish=False)
     assert store.get(record.key) is None
+
+
+def test_replacing_a_record_leaves_its_arrays_and_pictures_as_they_are(store, record):
+    store.put(record, ARRAYS, PICTURES, publish=False)
+    before = {path: path.read_bytes() for path in store.root.rglob("*.npz")}
+    store.replace(record.model_copy(update={"scores": {"auroc_macro": 0.75}}))
+    assert store.get(record.key).scores == {"auroc_macro": 0.75}
+    assert {path: path.read_bytes() for path in store.root.rglob("*.npz")} == before
+    assert len(before) == 2
+    store.replace(record)
+    assert store.get(record.key) == record
 
 
 def test_pictures_made_private_leave_the_public_place(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from cxrbench.contracts import Images, Pixels, Probabilities, RunContext
 from cxrbench.errors import UsageError
 from cxrbench_baselines import training
 
+RATES = (1.0, 0.5, 2.0, 0.25, 4.0)  # factors of the learning rate, in the order they are tried
 CHECKPOINTS = 8  # times the validation loss is looked at during a fit
 EVALUATION_BATCH = 256
 
@@ -50,6 +51,14 @@ class NetClassifier:
     def build(self, classes: int, size: int) -> nn.Module:
         """The net: float films ``[B, 1, size, size]`` in [-1, 1] to logits ``[B, classes]``."""
         raise TypeError(f"{type(self).__name__} does not say how its net is built")
+
+    def candidates(self, count: int) -> list[Self]:
+        """Itself, then other learning rates, the nearest first; then the same with a tenth of the weight decay."""
+        found = []
+        for number in range(count):
+            decay, rate = divmod(number, len(RATES))
+            found.append(replace(self, rate=self.rate * RATES[rate], weight_decay=self.weight_decay * 0.1**decay))
+        return found
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         training.seed_everything(ctx.seed)

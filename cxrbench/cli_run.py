@@ -1,0 +1,248 @@
+"""``cxrbench run`` and ``cxrbench plan``: the options they share, and what they show."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cxrbench.asked import DEFAULT_GENERATORS, Asked, prepare, request_of
+from cxrbench.cli_audit import cleaned
+from cxrbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from cxrbench.plan import Plan
+    from cxrbench.runner import Outcome
+    from cxrbench.stages import DataIndex
+    from cxrbench.store import Store
+
+EXIT_FAILED_TRIALS = 1
+EXIT_INTERRUPTED = 130
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="A data set's name (phantom, phantom:shortcut=0.5) or a folder or CSV.")
+]
+GeneratorsOption = Annotated[
+    str, typer.Option("--generators", help="Comma-separated; parameters as cgan:width=64:batch=16.")
+]
+ClassifiersOption = Annotated[str, typer.Option("--classifiers", help="Comma-separated.")]
+RatiosOption = Annotated[
+    str, typer.Option("--ratios", help="Synthetic films per real training film; 0 (real only) always runs.")
+]
+TierOption = Annotated[str, typer.Option("--tier", help="smoke, quick, cpu, standard or full.")]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Generator seeds in each split; default by tier.")]
+ClassifierSeedsOption = Annotated[
+    int, typer.Option("--classifier-seeds", help="Classifiers trained with each generator seed.")
+]
+SplitsOption = Annotated[int, typer.Option("--splits", help="Independent splits of the data, the whole grid in each.")]
+TuneOption = Annotated[
+    int, typer.Option("--tune", help="Classifier configurations tried in every arm; validation films choose.")
+]
+ControlsOption = Annotated[
+    str, typer.Option("--controls", help="all, none, or names: generators whose place in the ranking is known.")
+]
+ExtractorsOption = Annotated[
+    str, typer.Option("--extractors", help="auto, or comma-separated names; see `cxrbench list`.")
+]
+WeightsOption = Annotated[
+    str, typer.Option("--weights", help="Weights of extractors: files or folders, as in $CXRBENCH_WEIGHTS.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="Folder of records, tables and figures.")]
+PretrainedOption = Annotated[
+    str,
+    typer.Option("--pretrained", help="Fine-tune the classifiers: imagenet, or a file of weights."),
+]
+SplitByOption = Annotated[
+    str, typer.Option("--split-by", help="auto, patient, source (test on other hospitals) or official.")
+]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help="Rename, merge or drop classes: 'Viral Pneumonia=Pneumonia,Other=-'.")
+]
+ExternalOption = Annotated[
+    str, typer.Option("--external", help="A second data set on which every classifier is tested, too.")
+]
+CleanOption = Annotated[
+    str, typer.Option("--clean", help="Leave out what an audit finds: none, quarantine (grave faults) or strict.")
+]
+
+
+def run(
+    data: DataOption = "phantom",
+    generators: GeneratorsOption = DEFAULT_GENERATORS,
+    classifiers: ClassifiersOption = "small-cnn",
+    ratios: RatiosOption = "0,0.5,1",
+    tier: TierOption = "quick",
+    seeds: SeedsOption = None,
+    classifier_seeds: ClassifierSeedsOption = 1,
+    splits: SplitsOption = 1,
+    tune: TuneOption = 1,
+    controls: ControlsOption = "all",
+    extractors: ExtractorsOption = "auto",
+    device: DeviceOption = "auto",
+    pretrained: PretrainedOption = "",
+    split_by: SplitByOption = "auto",
+    labels: LabelsOption = "",
+    external: ExternalOption = "",
+    clean: CleanOption = "none",
+    results: ResultsOption = Path("results"),
+    weights: WeightsOption = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every trial again.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failed trial.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Train generators and classifiers, measure, and write the leaderboard."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, _interrupt)
+    asked = Asked(
+        data=data,
+        generators=generators,
+        classifiers=classifiers,
+        ratios=ratios,
+        tier=tier,
+        seeds=seeds,
+        classifier_seeds=classifier_seeds,
+        splits=splits,
+        tune=tune,
+        controls=controls,
+        extractors=extractors,
+        device=device,
+        pretrained=pretrained,
+        split_by=split_by,
+        labels=labels,
+        external=external,
+        clean=clean,
+    )
+    store, index, planned = _prepare(asked, results, weights, quiet=quiet)
+
+    from cxrbench.cache import Cache, default_cache_root
+    from cxrbench.progress import make_reporter
+    from cxrbench.report.page import write_report
+    from cxrbench.runner import run_plan
+
+    reporter = make_reporter(quiet)
+    for note in [*planned.notes, *(planned.external.notes if planned.external else ())]:
+        reporter.say(f"note: {note}")
+    outcome = run_plan(
+        planned,
+        index,
+        store,
+        Cache(default_cache_root()),
+        reporter,
+        command=shlex.join(["cxrbench", *sys.argv[1:]]),
+        asked=asked.model_dump(),
+        fresh=fresh,
+        fail_fast=fail_fast,
+    )
+    page = write_report(store)
+    if not quiet:
+        _summarise(outcome, page, store, index, time.monotonic() - started)
+    if outcome.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if outcome.failed:
+        raise typer.Exit(EXIT_FAILED_TRIALS)
+
+
+def plan(
+    data: DataOption = "phantom",
+    generators: GeneratorsOption = DEFAULT_GENERATORS,
+    classifiers: ClassifiersOption = "small-cnn",
+    ratios: RatiosOption = "0,0.5,1",
+    tier: TierOption = "quick",
+    seeds: SeedsOption = None,
+    classifier_seeds: ClassifierSeedsOption = 1,
+    splits: SplitsOption = 1,
+    tune: TuneOption = 1,
+    controls: ControlsOption = "all",
+    extractors: ExtractorsOption = "auto",
+    device: DeviceOption = "auto",
+    pretrained: PretrainedOption = "",
+    split_by: SplitByOption = "auto",
+    labels: LabelsOption = "",
+    external: ExternalOption = "",
+    clean: CleanOption = "none",
+    results: ResultsOption = Path("results"),
+    weights: WeightsOption = "",
+) -> None:
+    """Show the trials of a run and which of them are done, without running any (--clean audits the data first)."""
+    asked = Asked(
+        data=data,
+        generators=generators,
+        classifiers=classifiers,
+        ratios=ratios,
+        tier=tier,
+        seeds=seeds,
+        classifier_seeds=classifier_seeds,
+        splits=splits,
+        tune=tune,
+        controls=controls,
+        extractors=extractors,
+        device=device,
+        pretrained=pretrained,
+        split_by=split_by,
+        labels=labels,
+        external=external,
+        clean=clean,
+    )
+    store, _, planned = _prepare(asked, results, weights, quiet=False)
+    table = Table("trial", "state", "key")
+    done = 0
+    for trial in planned.trials:
+        is_done = store.is_done(trial.key)
+        done += is_done
+        table.add_row(trial.describe(), "[green]done[/]" if is_done else "to run", trial.key[:12])
+    console = Console()
+    console.print(table)
+    console.print(f"{len(planned.trials)} trials, {done} done, {len(planned.trials) - done} to run")
+
+
+def use_weights(weights: str) -> None:
+    """Let the extractors find the weights that ``--weights`` names.
+
+    Raises:
+        UsageError: one of them does not exist.
+    """
+    if not weights:
+        return
+    for named in filter(None, weights.split(os.pathsep)):
+        if not Path(named).exists():
+            raise UsageError(f"--weights {named}: there is no such file or folder")
+    os.environ["CXRBENCH_WEIGHTS"] = weights
+
+
+def _prepare(asked: Asked, results: Path, weights: str, *, quiet: bool) -> tuple[Store, DataIndex, Plan]:
+    from cxrbench.store import Store
+
+    use_weights(weights)
+    request = request_of(asked)
+    store = Store(results)
+    store.prepare()
+    index, planned = prepare(asked, request, lambda found: cleaned(found, asked.clean, request.device, quiet=quiet))
+    return store, index, planned
+
+
+def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, seconds: float) -> None:
+    from cxrbench.report.terminal import summaries
+
+    console = Console()
+    for table in summaries(store, index.hash):
+        console.print(table)
+    state = "interrupted" if outcome.interrupted else "finished"
+    console.print(
+        f"{state} in {seconds:.0f} s: {len(outcome.ran)} trials run, {len(outcome.failed)} failed, "
+        f"{outcome.cached} already done; see {page}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,120 @@
+"""Fit a generator and sample its pool of films; both lie in the cache under their content's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cxrbench.cache import MANIFEST, Cache
+from cxrbench.contracts import Control, Generator, Images, Pixels, Reserved, RunContext
+from cxrbench.hashing import canonical_hash, file_sha256
+from cxrbench.spec import BenchSpec
+from cxrbench.stages import LoadedData
+
+SAMPLE_CHUNK = 64  # films sampled under one seed; a pool's prefix never depends on its length
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Synthetic films of one fitted generator, class after class; a prefix of each class is an arm."""
+
+    images: Images
+    key: str
+
+    def prefix(self, counts: Mapping[int, int]) -> Images:
+        """The first ``counts[label]`` films of each class."""
+        rows = [np.flatnonzero(self.images.labels == label)[:count] for label, count in counts.items()]
+        return self.images.subset(np.concatenate(rows).astype(np.int64))
+
+
+def fit_key(identity: str, data: LoadedData, share: float, spec: BenchSpec, seed: int) -> str:
+    """Identity of a fitted generator: plug-in, training films, budget and seed."""
+    return canonical_hash([spec.version, identity, data.key, share, spec.generator_steps, seed])
+
+
+def fit_generator(
+    generator: Generator,
+    key: str,
+    data: LoadedData,
+    share: float,
+    ctx: RunContext,
+    cache: Cache,
+) -> tuple[Generator, str]:
+    """Fit on a share of the training films, or load the checkpoint of an equal fit.
+
+    A ``Reserved`` generator is handed the training films that are not in that share, too.
+
+    Returns:
+        The fitted generator, and the identity of its weights: a GPU does not repeat a fit bit by bit, so
+        what is sampled from a checkpoint must be known by its content and not by how it was made.
+    """
+
+    def build(folder: Path) -> None:
+        train, reserve = data.train_and_reserve(share)
+        if isinstance(generator, Reserved):
+            generator.keep(reserve)
+        generator.fit(train, ctx).save(folder)
+
+    folder = cache.get("fit", key, build)
+    return generator.load(folder), canonical_hash([key, file_sha256(folder / MANIFEST)])
+
+
+def synthesise(
+    generator: Generator,
+    key: str,
+    data: LoadedData,
+    counts: Mapping[int, int],
+    ctx: RunContext,
+    cache: Cache,
+) -> Pool:
+    """Sample ``counts[label]`` films of each class from a fitted generator.
+
+    Chunks of ``SAMPLE_CHUNK`` films of one class have a seed each, so a longer pool begins with the
+    shorter one (a control's does by itself). The returned pool has identity ``key`` whatever its length.
+
+    Raises:
+        ValueError: the generator returned something other than uint8 films of the right shape, or blank films.
+    """
+    # A control gives back films that it keeps, none twice if it can: it is asked once for all films of a class.
+    size = {label: max(count, 1) if isinstance(generator, Control) else SAMPLE_CHUNK for label, count in counts.items()}
+    chunks = [(label, start) for label, count in counts.items() for start in range(0, count, size[label])]
+
+    def build(folder: Path) -> None:
+        parts = []
+        for number, (label, start) in enumerate(chunks):
+            seed = int(canonical_hash([ctx.seed, label, start])[:8], 16)
+            wanted = np.full(size[label], label, np.int64)
+            films = generator.sample(wanted, _reseeded(ctx, seed))
+            check_pixels(films, size[label], data.images.size)
+            check_not_blank(films, data.images.classes[label])
+            parts.append(films[: counts[label] - start])
+            ctx.progress(number + 1, len(chunks))
+        np.save(folder / "pixels.npy", np.concatenate(parts))
+
+    pool_key = canonical_hash([key, sorted(counts.items()), sorted(size.items())])
+    pixels = np.load(cache.get("pool", pool_key, build) / "pixels.npy", mmap_mode="r")
+    labels = np.repeat(np.fromiter(counts.keys(), np.int64), np.fromiter(counts.values(), np.int64))
+    return Pool(Images(pixels, labels, data.images.classes), key)
+
+
+def check_pixels(films: Pixels, count: int, size: int) -> None:
+    """Raises ValueError unless uint8 ``[count, 1, size, size]``."""
+    if not isinstance(films, np.ndarray) or films.dtype != np.uint8 or films.shape != (count, 1, size, size):
+        found = f"{getattr(films, 'dtype', type(films).__name__)} {getattr(films, 'shape', '')}"
+        raise ValueError(f"sample must return uint8 [{count}, 1, {size}, {size}], got {found}")
+
+
+def check_not_blank(films: Pixels, name: str) -> None:
+    """Raises ValueError if a film of class ``name`` has the same value in every pixel: no measure means anything
+    on such films."""
+    flat = films.reshape(len(films), -1)
+    blank = int((flat.min(axis=1) == flat.max(axis=1)).sum())
+    if blank:
+        raise ValueError(f"{blank} of {len(films)} films sampled for class {name!r} are blank (one value everywhere)")
+
+
+def _reseeded(ctx: RunContext, seed: int) -> RunContext:
+    return RunContext(seed, ctx.device, ctx.budget, ctx.workdir)
