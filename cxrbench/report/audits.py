@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cxrbench.report.tables import Section
+from cxrbench.report.sections import Section
 
 
 def audit_lines(root: Path, section: Section) -> list[str]:

@@ -1,7 +1,8 @@
-"""Records -> pictures."""
+"""Tables and kept predictions -> pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -9,20 +10,87 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from numpy.typing import NDArray
 
-from cxrbench.report.tables import REAL_ONLY, Section, utility_table
+from cxrbench.records import Trial
+from cxrbench.report import curves
+from cxrbench.report.analysis import Analysis
+from cxrbench.report.copies import LEAK
+from cxrbench.report.effects import REAL_ONLY, arm_label
+from cxrbench.report.films import sample_grid, save_picture, suspicious_pairs
+from cxrbench.report.sections import Section
 from cxrbench.store import Store
 
-SHOWN = 8  # films per row of a sample grid
-DPI = 100
+COLOURS = {"helps": "#0072b2", "hurts": "#d55e00", "undetermined": "#555555"}
 
 
-def ratio_curves(section: Section, path: Path) -> bool:
-    """Macro AUROC against the ratio: a line per generator, a dot per seed. False where nothing was drawn."""
-    table = utility_table(section)
-    if table.empty or (table["generator"] != REAL_ONLY).sum() == 0:
+def draw_figures(analysis: Analysis, store: Store) -> dict[str, Path]:
+    """Draw everything that a section has data for; films of a data set that may not be republished stay private.
+
+    Returns:
+        What each picture is -> its file.
+    """
+    section = analysis.section
+    public = store.root / "figures" / section.slug
+    pooled = [record for record in section.records if record.trial.kind in ("fidelity", "memorization")]
+    films = public if all(store.is_public(r.key) for r in pooled) else store.private / "figures" / section.slug
+    arms = _predictions(section, store)
+    drawings: dict[str, tuple[Path, Callable[[Path], bool]]] = {
+        "gains and their intervals": (public / "gains.png", lambda path: gains_plot(analysis, path)),
+        "ratio curves": (public / "ratio_curves.png", lambda path: ratio_curves(analysis, path)),
+        "ROC curves": (public / "roc.png", lambda path: curves.roc_curves(arms, section.classes, path)),
+        "precision-recall curves": (public / "pr.png", lambda path: curves.pr_curves(arms, section.classes, path)),
+        "calibration": (public / "calibration.png", lambda path: curves.reliability(arms, section.classes, path)),
+        "confusion matrices": (public / "confusion.png", lambda path: confusion_matrices(arms, section, path)),
+        "sample grid": (films / "samples.png", lambda path: sample_grid(section, store, path)),
+        "most suspicious films": (films / "suspicious.png", lambda path: suspicious_pairs(section, store, path)),
+    }
+    return {name: path for name, (path, draw) in drawings.items() if draw(path)}
+
+
+def gains_plot(analysis: Analysis, path: Path) -> bool:
+    """Every arm's gain with its pointwise 95 % interval, coloured by its verdict. False where there is none."""
+    leaking = {name for name, flags in analysis.flags.items() if LEAK in flags}
+    rows = [
+        effect
+        for effect in analysis.effects
+        if effect.gain
+        and not effect.gain.reason
+        and not (effect.trial.generator and effect.trial.generator.name in leaking)
+    ]
+    if not rows:
+        return False
+    order = {"main": 0, "side": 1, "control": 2}
+    rows.sort(key=lambda e: (order[e.family], -(e.gain.gain if e.gain else 0.0)))
+    figure, axis = plt.subplots(figsize=(8.0, 0.9 + 0.27 * len(rows)))
+    for place, effect in enumerate(rows):
+        gain = effect.gain
+        assert gain is not None
+        colour = COLOURS[effect.verdict.word]
+        axis.plot([gain.low, gain.high], [place, place], color=colour, linewidth=1.6)
+        axis.plot(gain.gain, place, "o", color=colour, markersize=5)
+    axis.axvline(0, color="black", linewidth=0.8)
+    several = len({e.trial.classifier.name for e in rows if e.trial.classifier}) > 1
+    axis.set_yticks(range(len(rows)), [arm_label(effect.trial, several) for effect in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("gain in test AUROC (macro) over real films alone, 95 % interval")
+    for word, colour in COLOURS.items():
+        axis.plot([], [], "o-", color=colour, label=word)
+    axis.legend(fontsize=8, loc="best")
+    axis.set_title(f"{analysis.section.data}, tier {analysis.section.tier}", fontsize=10)
+    _save(figure, path)
+    return True
+
+
+def ratio_curves(analysis: Analysis, path: Path) -> bool:
+    """Macro AUROC against the ratio: a line per generator, a dot per run. False where nothing was drawn."""
+    section, table = analysis.section, analysis.utility
+    if table.empty:
+        return False
+    table = table[(table["arm"] == "augment") & (table["real_share"] == 1) & table["control"].isna()]
+    if (table["generator"] != REAL_ONLY).sum() == 0:
         return False
     classifiers = list(table["classifier"].unique())
     figure, axes = plt.subplots(1, len(classifiers), figsize=(5.2 * len(classifiers), 3.8), squeeze=False, sharey=True)
@@ -44,34 +112,24 @@ def ratio_curves(section: Section, path: Path) -> bool:
         axis.axhline(base["auroc_macro"].mean(), color="black", linewidth=0.8, linestyle="--", label=REAL_ONLY)
         axis.set(title=classifier, xlabel="synthetic films per real training film", ylabel="test AUROC (macro)")
         axis.legend(fontsize=8)
-    figure.suptitle(f"{section.data}, tier {section.tier}: a dot is one seed", fontsize=10)
+    figure.suptitle(f"{section.data}, tier {section.tier}: a dot is one run", fontsize=10)
     _save(figure, path)
     return True
 
 
-def confusion_matrices(section: Section, store: Store, path: Path) -> bool:
-    """Row-normalised confusion of every arm, summed over seeds. False where nothing was drawn."""
-    arms: dict[tuple[str, str, float], NDArray[np.int64]] = {}
-    size = len(section.classes)
-    for record in section.of("utility"):
-        arrays = store.arrays(record.key)
-        if not arrays:
-            continue
-        trial = record.trial
-        name = trial.generator.name if trial.generator else REAL_ONLY
-        arm = (trial.classifier.name if trial.classifier else "", name, trial.ratio or 0.0)
-        cells = arrays["labels"] * size + arrays["probabilities"].argmax(axis=1)
-        arms[arm] = arms.get(arm, np.zeros((size, size), np.int64)) + np.bincount(cells, minlength=size * size).reshape(
-            size, size
-        )
+def confusion_matrices(arms: curves.Arms, section: Section, path: Path) -> bool:
+    """Row-normalised confusion of every arm, summed over runs. False where nothing was drawn."""
     if not arms:
         return False
-    columns = min(4, len(arms))
+    size, columns = len(section.classes), min(4, len(arms))
     rows = -(-len(arms) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.7 * columns, 2.7 * rows), squeeze=False)
     for axis in axes.flat[len(arms) :]:
         axis.axis("off")
-    for axis, ((classifier, generator, ratio), counts) in zip(axes.flat, sorted(arms.items()), strict=False):
+    for axis, (name, runs) in zip(axes.flat, arms.items(), strict=False):
+        counts = np.zeros((size, size), np.int64)
+        for labels, probabilities in runs:
+            np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(counts):
@@ -79,51 +137,44 @@ def confusion_matrices(section: Section, store: Store, path: Path) -> bool:
             axis.text(column, row, str(value), ha="center", va="center", fontsize=8, color=colour)
         axis.set_xticks(range(size), section.classes, fontsize=6)
         axis.set_yticks(range(size), section.classes, fontsize=6, rotation=90, va="center")
-        label = generator if generator == REAL_ONLY else f"{generator} x {ratio:g}"
-        axis.set_title(f"{classifier}: {label}", fontsize=8)
+        axis.set_title(name, fontsize=8)
     figure.supxlabel("predicted", fontsize=8)
     figure.supylabel("true", fontsize=8)
     _save(figure, path)
     return True
 
 
-def sample_grid(section: Section, store: Store, path: Path) -> bool:
-    """Per class: a row of real films, then a row of each generator's (its first seed). False if none."""
-    blocks: dict[str, NDArray[np.uint8]] = {}
-    for record in sorted(section.of("fidelity"), key=lambda r: r.trial.generator_seed or 0):
-        name = record.trial.generator.name if record.trial.generator else "real"
-        pictures = store.pictures(record.key)
-        stack = pictures.get("real" if name == "real" else "generated")
-        if stack is not None:
-            blocks.setdefault(name, stack.reshape(len(section.classes), SHOWN, *stack.shape[-2:]))
-    if not blocks:
-        return False
-    names = sorted(blocks, key=lambda name: (name != "real", name))
-    size = blocks[names[0]].shape[-1]
-    rows = len(section.classes) * len(names)
-    figure, axes = plt.subplots(rows, 1, figsize=(9.5, 1.08 * rows), squeeze=False)
-    for axis, (label, name) in zip(
-        axes[:, 0], [(label, name) for label in range(len(section.classes)) for name in names], strict=True
-    ):
-        strip = blocks[name][label].transpose(1, 0, 2).reshape(size, SHOWN * size)
-        axis.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axis.set_xticks([])
-        axis.set_yticks([])
-        text = f"{section.classes[label]}\n{name}"
-        axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle(f"{section.data}, {size} px: real films and each generator's first films", fontsize=10)
-    _save(figure, path)
-    return True
+def _predictions(section: Section, store: Store) -> dict[str, list[curves.Predictions]]:
+    """Kept predictions of the real-only arm and of those that augment it, controls left out; by the arm's label.
+
+    Real films alone come first, since pictures show the first arms only.
+    """
+    arms: dict[str, list[curves.Predictions]] = {}
+    several = len({r.trial.classifier.name for r in section.of("utility") if r.trial.classifier}) > 1
+    for record in sorted(section.of("utility"), key=lambda r: _place(r.trial)):
+        trial = record.trial
+        control = trial.generator.control if trial.generator else None
+        if control or trial.arm != "augment" or trial.real_share != 1:
+            continue
+        arrays = store.arrays(record.key)
+        if arrays:
+            label = arm_label(trial, several)
+            arms.setdefault(label, []).append((arrays["labels"], arrays["probabilities"]))
+    return arms
 
 
-def _means(arm) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]
+def _place(trial: Trial) -> tuple[str, float, str, int, int]:
+    """Of a trial among the others: by generator, ratio and classifier."""
+    generator = trial.generator.name if trial.generator else ""
+    classifier = trial.classifier.name if trial.classifier else ""
+    return generator, trial.ratio or 0.0, classifier, trial.setting.split_seed, trial.classifier_seed or 0
+
+
+def _means(arm: pd.DataFrame) -> NDArray[np.float64]:
     means = arm.groupby("ratio")["auroc_macro"].mean().sort_index()
     return np.stack([means.index.to_numpy(float), means.to_numpy(float)], axis=1)
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    # Without the software's version in it, the same records give the same bytes.
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
+    save_picture(figure, path)

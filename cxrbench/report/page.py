@@ -6,13 +6,28 @@ import io
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from cxrbench.cache import write_atomically
 from cxrbench.records import Record
 from cxrbench.report import tables
+from cxrbench.report.analysis import Analysis, analyse
 from cxrbench.report.audits import audit_lines
-from cxrbench.report.reading import external_reading, utility_reading
-from cxrbench.report.tables import Section
-from cxrbench.report.views import external_view, fidelity_view, speed_view, utility_view
+from cxrbench.report.copies import by_class, flag_meaning
+from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
+from cxrbench.report.flags import flag_sentences
+from cxrbench.report.reading import external_reading, stamp, utility_reading
+from cxrbench.report.sections import Section, newest_first, sections
+from cxrbench.report.uncertainty import components_table, curve_table
+from cxrbench.report.views import (
+    components_view,
+    curve_view,
+    external_view,
+    ledger_view,
+    scores_view,
+    speed_view,
+    verdict_view,
+)
 from cxrbench.store import Store
 
 FILES_SHOWN = 20
@@ -24,91 +39,155 @@ def write_report(store: Store) -> Path:
     Returns:
         The path of LEADERBOARD.md.
     """
-    from cxrbench.report import figures
+    from cxrbench.report.figures import draw_figures
 
-    found = tables.sections(store)
+    found = sections(store)
     for folder in (store.root / "tables", store.root / "figures", store.private / "figures"):
         shutil.rmtree(folder, ignore_errors=True)
     parts = ["# Leaderboard", "", _INTRODUCTION]
     if not found:
         parts += ["", "No trial has been run yet: `cxrbench run`."]
     for section in found:
-        _write_tables(section, store.root / "tables")
-        public = store.root / "figures" / section.slug
-        drawn = {
-            "ratio curves": (
-                public / "ratio_curves.png",
-                figures.ratio_curves(section, public / "ratio_curves.png"),
-            ),
-            "confusion matrices": (
-                public / "confusion.png",
-                figures.confusion_matrices(section, store, public / "confusion.png"),
-            ),
+        analysis = analyse(section, store)
+        _write_tables(analysis, store.root / "tables")
+        pictures = {
+            name: path.relative_to(store.root).as_posix() for name, path in draw_figures(analysis, store).items()
         }
-        open_data = all(store.is_public(record.key) for record in section.of("fidelity"))
-        grid = (public if open_data else store.private / "figures" / section.slug) / "samples.png"
-        drawn["sample grid"] = (grid, figures.sample_grid(section, store, grid))
-        pictures = {name: path.relative_to(store.root).as_posix() for name, (path, done) in drawn.items() if done}
-        parts += ["", *_section_page(section, pictures, open_data, audit_lines(store.root, section))]
+        parts += ["", *_section_page(analysis, pictures, audit_lines(store.root, section))]
     page = store.root / "LEADERBOARD.md"
     write_atomically(page, ("\n".join(parts) + "\n").encode())
     return page
 
 
 _INTRODUCTION = (
-    "Does adding synthetic films to the training set help the classifier? Each table below compares arms under one "
-    "fixed protocol: same data, same split, same optimizer steps, real-only validation, real-only test. Tables with "
-    "different data or spec hashes must not be compared. Values are mean ± standard deviation over seeds; the gain "
-    "is paired with the real-only run of the same seed. A difference smaller than the spread is no result. "
-    "Rebuilt from `records/` by `cxrbench report`."
+    "Does adding synthetic films to the training set help the classifier? Each section compares arms under one fixed "
+    "protocol: same data, same splits, same optimizer steps, real-only validation, real-only test. Sections must not "
+    "be compared with each other. A **gain** is paired with the real-only run of the same split and classifier seed; "
+    "its 95 % interval holds both the chance of the test patients and that of the seeds, of this arm alone. A "
+    "**verdict** is *helps* or *hurts* where the gain differs from zero after Holm's correction over the ranked arms "
+    "(over side arms, controls, and gains over `classical` separately), else *undetermined*, which an interval beside "
+    "zero does not contradict; next to it stands the least gain that such a run would have found in 80 % of cases. "
+    "`cxrbench verify ROW` re-runs a row from its records alone. Rebuilt from `records/` by `cxrbench report`."
 )
 
 
-def _section_page(section: Section, pictures: dict[str, str], open_data: bool, audits: list[str]) -> list[str]:
-    lines = [f"## {section.data}, tier `{section.tier}`", ""]
-    lines += [*_facts(section), *audits]
-    ranked, fidelity = tables.leaderboard(section), tables.fidelity_table(section)
-    if not ranked.empty:
-        lines += [
-            "",
-            "### Utility: what the classifier gains",
-            "",
-            tables.markdown(utility_view(ranked, fidelity)),
+def _section_page(analysis: Analysis, pictures: dict[str, str], audits: list[str]) -> list[str]:
+    section = analysis.section
+    lines = [f"## {section.data}, tier `{section.tier}`", "", stamp(analysis.validity), "", *_facts(section), *audits]
+    if not analysis.board.empty:
+        lines += ["", "### Verdicts: what the classifier gains", "", *_verdicts(analysis)]
+    lines += _external(analysis)
+    if not analysis.fidelity.empty:
+        lines += ["", "### Fidelity", "", _FIDELITY_NOTE, *_fidelity(analysis)]
+    if not analysis.copies.empty:
+        lines += ["", "### Memorization", "", _COPIES_NOTE, "", tables.markdown(copies_view(analysis.copies))]
+        classes = by_class(analysis.memorization)
+        lines += ["", "<details><summary>per class</summary>"]
+        for name in section.classes:
+            lines += ["", f"{name}:", "", tables.markdown(copies_view(classes[classes["class"] == name]))]
+        lines += ["", "</details>"]
+        flagged = [
+            flag_meaning(row, classes)
+            for row in analysis.copies.to_dict("records")
+            if row["flag"] and not row["control"]
         ]
-        lines += ["", utility_reading(ranked)]
-    outside = tables.external_table(section)
-    for key, records in tables.external_sets(section).items():
-        arms = outside[outside["external_key"] == key[:12]]
-        name = records[0].trial.external_data or "external films"
-        lines += ["", f"### External validation: {name}", "", _EXTERNAL_NOTE, ""]
-        lines += [tables.markdown(external_view(arms)), "", external_reading(arms, f"`{name}`"), ""]
-        lines += _files_and_facts(records[0])
-    if not fidelity.empty:
-        lines += ["", "### Fidelity: distance to the training films", "", _FIDELITY_NOTE, ""]
-        lines += [tables.markdown(fidelity_view(fidelity))]
-        lines += [f"\n{note}" for note in _notes_of_the_newest(section.of("fidelity"))]
+        lines += ["", *(f"- {text}" for text in flagged)]
+    if not analysis.metric_audit.empty:
+        lines += ["", "### Metric audit: does fidelity tell which generator helps?", "", _AUDIT_NOTE, ""]
+        lines += [tables.markdown(audit_view(analysis.metric_audit, section.extractors))]
+    if analysis.validity.checks:
+        lines += ["", "### Controls", "", tables.markdown(_controls(analysis))]
+    if not analysis.board.empty:
+        lines += ["", "### All scores", "", _SCORES_NOTE, "", tables.markdown(scores_view(analysis.board))]
+        lines += ["", "### Ledger: what each arm was given", "", tables.markdown(ledger_view(analysis.board))]
     speed = tables.throughput_table(section)
     if not speed.empty:
         lines += ["", "### Train-step throughput", "", tables.markdown(speed_view(speed))]
     for name, path in pictures.items():
         private = path.startswith("private/")
-        lines += ["", f"### {name.capitalize()}", ""]
+        lines += ["", f"### {name[0].upper()}{name[1:]}", ""]
         lines += (
             [f"`{path}` (shows films of a data set that may not be republished, so it is kept out of git)"]
             if private
             else [f"![{name}]({path})"]
         )
-    if not open_data and "sample grid" not in pictures:
+    if "sample grid" not in pictures:
         lines += ["", "Sample films of this data set are private and not in this copy of the results."]
     if section.failures:
         lines += ["", "### Trials that did not end well", ""]
         lines += [f"- **{r.status}**: {r.trial.describe()}: {_one_line(r.error)}" for r in section.failures]
     if section.superseded:
+        lines += ["", f"{section.superseded} records of earlier versions of a plug-in are kept but not shown."]
+    return lines
+
+
+def _verdicts(analysis: Analysis) -> list[str]:
+    lines = [tables.markdown(verdict_view(analysis.board)), "", utility_reading(analysis.board)]
+    curve = curve_table(analysis.section)
+    if not curve.empty:
+        lines += ["", "Real films alone, by their number:", "", tables.markdown(curve_view(curve))]
+    components = components_table(analysis.effects)
+    if not components.empty:
+        lines += ["", _COMPONENTS_NOTE, "", tables.markdown(components_view(components))]
+    return lines
+
+
+def _external(analysis: Analysis) -> list[str]:
+    lines: list[str] = []
+    newest = True
+    for key, records in tables.external_sets(analysis.section).items():
+        name = records[0].trial.external_data or "external films"
+        arms = analysis.external[analysis.external["external_key"] == key[:12]]
+        gains = analysis.outside if newest else pd.DataFrame()
+        lines += ["", f"### External validation: {name}", "", _EXTERNAL_NOTE, ""]
+        lines += [tables.markdown(external_view(arms, gains)), ""]
+        if newest and not analysis.board.empty:
+            lines += [external_reading(analysis.board, gains, f"`{name}`"), ""]
+        lines += _files_and_facts(records[0])
+        newest = False
+    return lines
+
+
+def _fidelity(analysis: Analysis) -> list[str]:
+    section, lines = analysis.section, []
+    for extractor, reference in section.extractors.items():
         lines += [
             "",
-            f"{section.superseded} records of earlier versions of a plug-in are kept but not shown.",
+            f"**{reference.fd_label}** (`{extractor}`, weights `{reference.weights[:16]}`; {reference.resize})",
+            "",
         ]
-    return lines
+        lines += [tables.markdown(fidelity_view(analysis.fidelity, extractor, reference, "all"))]
+        lines += ["", "<details><summary>per class</summary>"]
+        for name in section.classes:
+            view = fidelity_view(analysis.fidelity, extractor, reference, name)
+            if not view.empty:
+                lines += ["", f"{name}:", "", tables.markdown(view)]
+        lines += ["", "</details>"]
+    own = list(analysis.fidelity[analysis.fidelity["control"].isna()]["generator"].unique())
+    lines += ["", *(f"- {text}" for text in flag_sentences(analysis.flags, own))]
+    if not analysis.agreement.empty:
+        lines += [
+            "",
+            "Do extractors rank the generators alike (controls left out)? 1: wholly, 0: not at all, -1: the reverse.",
+        ]
+        lines += ["", tables.markdown(agreement_view(analysis.agreement))]
+    newest = newest_first(section.of("fidelity"))[0]  # older notes may have been mended since, e.g. by weights
+    return lines + [f"\n{note}" for note in newest.notes]
+
+
+def _controls(analysis: Analysis) -> pd.DataFrame:
+    state = {True: "holds", False: "BROKEN", None: "not checked"}
+    return pd.DataFrame(
+        [
+            {
+                "control": check.control,
+                "expected": check.expected,
+                "found": check.found,
+                "": "not contradicted" if check.weak and check.holds else state[check.holds],
+            }
+            for check in analysis.validity.checks
+        ]
+    )
 
 
 def _facts(section: Section) -> list[str]:
@@ -119,7 +198,8 @@ def _facts(section: Section) -> list[str]:
     seconds = sum(float(r.provenance.get("seconds", 0)) for r in section.records)
     lines = [
         f"- data `{section.data}`, hash `{section.data_hash[:16]}`; spec hash `{section.spec_hash[:16]}`; "
-        f"films at {newest.trial.setting.image_size} px; split: {section.split_by}; "
+        f"films at {newest.trial.setting.image_size} px; split: {section.split_by}"
+        f"{f', {section.splits} times' if section.splits > 1 else ''}; "
         f"cleaned: {newest.trial.setting.clean}",
     ]
     for record in section.of("data"):
@@ -146,12 +226,30 @@ _EXTERNAL_NOTE = (
     "a near-copy of, or of the same patient as a training or validation film. AUROC is the mean over the classes that "
     "the external set has, inside as outside; drop is inside minus outside."
 )
-
-
 _FIDELITY_NOTE = (
-    "Lower is better. `real held-out` is what films of the validation and test sets score at the same n; it is not "
-    "zero because the Frechet distance at small n is mostly bias. A generator that scores clearly lower is probably "
-    "copying training films. Only InceptionV3 distances are FID."
+    "Each generator's films against training films, over all classes. Distances: lower is better; the **floor** is "
+    "what disjoint halves of the real films score against each other at the same n, since a distance at small n is "
+    "mostly bias, so read the **excess**. In brackets behind other measures: their floor (for label agreement, look at "
+    "`real held-out`). Vendi counts distinct films; label agreement is the share of films whose nearest real films are "
+    "of the class they were made for. Only InceptionV3 distances are FID."
+)
+_COPIES_NOTE = (
+    "Nearest training films (or their mirror images) at 32 px, brightness and contrast taken out. A near-copy lies "
+    "nearer to a training film than 99 % of validation films do. Flips and small rotations of training films are "
+    "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films."
+)
+_AUDIT_NOTE = (
+    "Rank correlation of each measure with the gain, over the pools of this run, with the controls (but the oracle), "
+    "better fidelity counted upwards: +1 says that the measure ranks generators as the classifier does. The interval "
+    "resamples generators; with few of them it is wide, and a measure may then not be used to choose a generator."
+)
+_SCORES_NOTE = (
+    "Mean ± standard deviation over runs, on the internal test films. Macro averages over classes; sensitivity at 95 % "
+    "specificity one-vs-rest; Brier (0 to 2) and ECE: lower is better."
+)
+_COMPONENTS_NOTE = (
+    "Where the uncertainty of a gain comes from: standard deviations in AUROC, of the test set's patients and of one "
+    "repetition at each level:"
 )
 
 
@@ -172,24 +270,24 @@ def _files_and_facts(record: Record) -> list[str]:
     return lines
 
 
-def _write_tables(section: Section, folder: Path) -> None:
+def _write_tables(analysis: Analysis, folder: Path) -> None:
+    section = analysis.section
     for name, table in (
-        ("leaderboard", tables.leaderboard(section)),
-        ("utility", tables.utility_table(section)),
-        ("per_class", tables.per_class_table(section)),
-        ("external", tables.external_table(section)),
-        ("fidelity", tables.fidelity_table(section)),
+        ("leaderboard", analysis.board),
+        ("utility", analysis.utility),
+        ("per_class", tables.per_class_table(analysis.utility, section.classes)),
+        ("external", analysis.external),
+        ("external_gains", analysis.outside),
+        ("fidelity", analysis.fidelity),
+        ("extractor_agreement", analysis.agreement),
+        ("memorization", analysis.memorization),
+        ("metric_audit", analysis.metric_audit),
         ("throughput", tables.throughput_table(section)),
     ):
         if not table.empty:
             text = io.StringIO()
             table.to_csv(text, index=False, float_format="%.6g")
             write_atomically(folder / section.slug / f"{name}.csv", text.getvalue().encode())
-
-
-def _notes_of_the_newest(records: list[Record]) -> list[str]:
-    """Older notes may have been mended since, e.g. by weights that are there now."""
-    return tables.newest_first(records)[0].notes
 
 
 def _one_line(text: str | None) -> str:

@@ -1,97 +1,123 @@
-"""Tables -> sentences that claim no more than the seeds allow."""
+"""Verdicts -> sentences that claim no more than was found."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 
-from cxrbench.report.tables import REAL_ONLY
-
-LEAST_SEEDS = 3  # fewer repetitions have no interval worth printing
-
-Verdict = Literal["helps", "harms", "undetermined", "too few"]
+from cxrbench.report.copies import LEAK
+from cxrbench.report.validity import Validity
 
 
-def utility_reading(ranked: pd.DataFrame) -> str:
-    """Says in words what the table shows, without claiming more than the seeds allow."""
-    arms = ranked[ranked["generator"] != REAL_ONLY]
+def stamp(validity: Validity) -> str:
+    """The first line of a section: may its numbers be believed?"""
+    if validity.status == "INVALID":
+        return "**INVALID.** The controls did not come out where they must; no row below may be believed. " + " ".join(
+            f"{reason[0].upper()}{reason[1:]}." for reason in validity.reasons
+        )
+    if validity.status == "NOT VALIDATED":
+        return "**NOT VALIDATED.** No control could be checked: run with `--controls all`."
+    weak = [check for check in validity.checks if check.weak]
+    unknown = [check for check in validity.checks if check.holds is None]
+    text = f"**{validity.status}.** All {len(validity.checks) - len(unknown)} checks of the controls hold."
+    if validity.status == "PARTLY VALIDATED":
+        text += f" Nothing could be checked of {', '.join(validity.missing)}."
+    if weak:
+        text += (
+            " But the oracle, real films added to few, is itself undetermined: this run is too small to see what real "
+            "films do, and *undetermined* below means *unknown*."
+        )
+    if unknown:
+        text += f" {len(unknown)} could not be made: " + "; ".join(f"{c.control}: {c.found}" for c in unknown) + "."
+    return text
+
+
+def utility_reading(board: pd.DataFrame) -> str:
+    """What the arms that augment do, in words."""
+    return " ".join([_judged_reading(board), *_disqualified_reading(board)])
+
+
+def _disqualified_reading(board: pd.DataFrame) -> list[str]:
+    if "flags" not in board:
+        return []
+    names = board[board["flags"].str.contains(LEAK, regex=False)]["generator"].unique()
+    return [f"`{name}` is disqualified: it returns validation or test films ({LEAK})." for name in names]
+
+
+def _judged_reading(board: pd.DataFrame) -> str:
+    arms = board[board["ranked"] & (board["generator"] != "real only")]
     if arms.empty:
-        return "Only the real-only baseline has been run."
-    arms = arms.dropna(subset=["gain_mean"]).sort_values("gain_mean", ascending=False)
-    if arms.empty:
-        return "No arm has a real-only run of the same seed to be compared with, so there is no gain to speak of."
-    best, worst = arms.iloc[0], arms.iloc[-1]
-    sentences = [f"The best arm, {_arm(best)}, {_change(best, len(arms))}."]
-    if len(arms) > 1:
-        sentences.append(f"The worst, {_arm(worst)}, {_change(worst, len(arms))}.")
-    sentences.append(
-        f"Intervals are Student's over seeds, widened for {len(arms)} arms (Bonferroni); the chance of which films are "
-        "in the test set is not in them."
-    )
+        return "No arm with synthetic films has been run, or none may be counted."
+    judged = arms.dropna(subset=["p_holm"])
+    if judged.empty:
+        reasons = sorted(set(arms["reason"].dropna()))
+        return (
+            "Nothing can be said of any arm: "
+            + "; ".join(reasons or ["there is no real-only run to compare with"])
+            + "."
+        )
+    sentences = []
+    for word in ("helps", "hurts"):
+        found = judged[judged["verdict"] == word].sort_values("gain", ascending=False)
+        if len(found):
+            listed = "; ".join(_arm(row) for _, row in found.iterrows())
+            sentences.append(f"{len(found)} of {len(judged)} arms: it {word}: {listed}.")
+    open_arms = judged[judged["verdict"] == "undetermined"]
+    if len(open_arms):
+        sentences.append(
+            f"{len(open_arms)} of {len(judged)} arms are undetermined: neither help nor harm is shown after correction "
+            f"for {len(judged)} arms; {_found(open_arms['mde'].min(), open_arms['mde'].max())}."
+        )
+    for word, verb in (("helps", "beats"), ("hurts", "falls short of")):
+        against = arms[arms["over_classical_verdict"] == word] if "over_classical_verdict" in arms else arms[:0]
+        listed = "; ".join(
+            f"`{row['generator']}` at ratio {row['ratio']:g} ({row['over_classical_gain']:+.3f})"
+            for _, row in against.iterrows()
+        )
+        sentences += [f"Against flips and rotations at the same ratio, it {verb} them: {listed}."] if listed else []
+    for _, row in board[board["arm"] == "longer"].iterrows():
+        if row["verdict"] in ("helps", "hurts"):
+            sentences.append(
+                f"Training longer on the real films alone {row['verdict']}: {_gain(row)} ({row['classifier']})."
+            )
+    reasons = sorted(set(arms["worth_reason"].dropna()) - {""}) if "worth_reason" in arms else []
+    if reasons:
+        sentences.append("What arms are worth in real films cannot be said of all: " + "; ".join(reasons) + ".")
     return " ".join(sentences)
 
 
+def _found(least: float, most: float) -> str:
+    """What could have been seen, by the least and the greatest minimum detectable effect; above 0.5 nothing could."""
+    if least > 0.5:
+        return "no gain, however large, could have been shown"
+    if most > 0.5:
+        reach = f"of {least:.3f} (in some arms none)"
+    else:
+        reach = f"of {least:.3f}" if f"{least:.3f}" == f"{most:.3f}" else f"of {least:.3f} to {most:.3f}, by arm,"
+    return f"a gain {reach} would have been shown in 80 % of such runs, half of it in about a third"
+
+
 def _arm(row: pd.Series) -> str:
-    return f"`{row['generator']}` at ratio {row['ratio']:g} ({row['classifier']})"
+    return f"`{row['generator']}` at ratio {row['ratio']:g} ({row['classifier']}) {_gain(row)}"
 
 
-def external_reading(arms: pd.DataFrame, name: str) -> str:
-    """Does the arm that gains most inside gain outside, too? ``arms``: one set's rows of ``external_table``."""
-    count = len(arms[arms["generator"] != REAL_ONLY])
-    rows = arms[arms["generator"] != REAL_ONLY].dropna(subset=["internal_gain_mean", "external_gain_mean"])
-    if rows.empty:
-        return "No arm has a real-only run of the same seed inside and outside, so there is no gain to compare."
-    best = rows.sort_values("internal_gain_mean", ascending=False).iloc[0]
-    seeds = int(best["gain_seeds"])
-    verdicts = [
-        _verdict(best[f"{where}_gain_mean"], best[f"{where}_gain_sd"], seeds, count)[0]
-        for where in ("internal", "external")
-    ]
+def _gain(row: pd.Series) -> str:
+    known = row["low"] == row["low"]  # NaN: no interval
+    return f"{row['gain']:+.3f} " + (f"({row['low']:+.3f} to {row['high']:+.3f})" if known else "(no interval)")
+
+
+def external_reading(board: pd.DataFrame, outside: pd.DataFrame, name: str) -> str:
+    """Does the arm that gains most inside gain outside, too?"""
+    arms = board[board["ranked"] & (board["generator"] != "real only")].dropna(subset=["gain"])
+    if arms.empty or outside.empty:
+        return "There is no gain to compare."
+    best = arms.sort_values("gain", ascending=False).iloc[0]
+    same = (outside["generator"] == best["generator"]) & (outside["ratio"] == best["ratio"])
+    there = outside[same & (outside["classifier"] == best["classifier"]) & (outside["arm"] == "augment")]
+    there = there.dropna(subset=["gain"])
+    if there.empty:
+        return "The arm that gains most inside was not tested outside."
+    other = there.iloc[0]
     return (
-        f"The arm that gains most inside, {_arm(best)}, changes AUROC by {best['internal_gain_mean']:+.3f} inside and "
-        f"by {best['external_gain_mean']:+.3f} on {name} ({_seeds(seeds)}): {_carried_over(*verdicts)}."
+        f"The arm that gains most inside, {_arm(best)}, changes AUROC on {name} by {_gain(other)}: "
+        f"*{best['verdict']}* inside, *{other['verdict']}* outside."
     )
-
-
-def _carried_over(inside: Verdict, outside: Verdict) -> str:
-    if "too few" in (inside, outside):
-        return "too few to tell from chance, so nothing is shown to hold outside"
-    if inside == "helps":
-        return {
-            "helps": "the gain holds outside",
-            "harms": "the gain inside is a loss outside",
-        }.get(outside, "the gain inside is not shown to hold outside")
-    found = "a loss" if inside == "harms" else "no gain beyond chance"
-    return {
-        "helps": f"{found} inside, although it helps outside",
-        "harms": f"{found} inside, and it harms outside",
-    }.get(outside, f"{found} inside, so there is none to hold outside")
-
-
-def _change(row: pd.Series, arms: int) -> str:
-    """What an arm does to AUROC, and whether more than chance is needed to explain it."""
-    gain, seeds = row["gain_mean"], int(row["gain_seeds"])
-    verdict, half = _verdict(gain, row["gain_sd"], seeds, arms)
-    if verdict == "too few":
-        return f"changes AUROC by {gain:+.3f} over {_seeds(seeds)}: too few to tell from chance"
-    change = f"changes AUROC by {gain:+.3f} (95% interval {gain - half:+.3f} to {gain + half:+.3f}, {seeds} seeds)"
-    if verdict == "undetermined":
-        return f"{change}: no evidence that synthetic films help or harm here"
-    return f"{change}: it {verdict} on this test set"
-
-
-def _verdict(gain: float, sd: float, seeds: int, arms: int) -> tuple[Verdict, float]:
-    """What a gain over seeds shows, and half its 95% interval, widened for as many arms."""
-    from scipy.stats import t
-
-    if seeds < LEAST_SEEDS:
-        return "too few", float("nan")
-    half = float(t.ppf(1 - 0.025 / arms, seeds - 1) * sd / seeds**0.5)
-    if abs(gain) <= half:
-        return "undetermined", half
-    return ("helps" if gain > 0 else "harms"), half
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"

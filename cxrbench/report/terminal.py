@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cxrbench.records import Record
-from cxrbench.report.tables import leaderboard, rank_text, sections
+from cxrbench.report.analysis import analyse
+from cxrbench.report.sections import sections
+from cxrbench.report.tables import rank_text
+from cxrbench.store import Store
 
-TEXT = ("classifier", "generator")
-INSIDE = ("AUROC", "gain", "F1", "seeds")
-OUTSIDE = ("AUROC", "gain", "seeds", "external\nAUROC", "external\ngain")  # eighty columns do not hold more
+STYLES = {"helps": "green", "hurts": "red"}
 
 
-def summaries(records: Iterable[Record], data_hash: str) -> Iterator[Table]:
-    """A leaderboard for each section of one data set; with external scores where there are any."""
-    for section in sections(records):
-        ranked = leaderboard(section)
-        if section.data_hash != data_hash or ranked.empty:
+def summaries(store: Store, data_hash: str) -> Iterator[Table]:
+    """A leaderboard for each section of one data set: the ranked arms, and the stamp of the controls."""
+    for section in sections(store):
+        if section.data_hash != data_hash:
             continue
-        columns = OUTSIDE if "external_auroc_mean" in ranked else INSIDE
+        analysis = analyse(section, store)
+        if analysis.board.empty:
+            continue
+        validity = analysis.validity
+        caption = f"controls: {validity.status}" + ("; " + "; ".join(validity.reasons) if validity.reasons else "")
+        classifiers = list(analysis.board["classifier"].unique())
+        several = len(classifiers) > 1
+        title = f"{section.data}, tier {section.tier}, split {section.split_by}"
         table = Table(
-            title=f"{section.data}, tier {section.tier}, split {section.split_by}", box=SIMPLE_HEAD, padding=0
+            title=title if several else f"{title}, {classifiers[0]}",
+            caption=caption,
+            caption_style="bold red" if validity.status == "INVALID" else "",
+            box=SIMPLE_HEAD,
+            padding=0,
         )
         table.add_column("rank", justify="right", no_wrap=True)
-        for column in TEXT:
-            table.add_column(column)
-        for column in ("ratio", *columns):
+        for column in ("classifier", "generator") if several else ("generator",):
+            table.add_column(column, overflow="fold")  # a name may take two lines, but is not cut short either
+        for column in ("ratio", "AUROC", "gain", "95 % interval", "verdict", "row"):
             table.add_column(column, justify="right", no_wrap=True)  # a number must not be cut short
-        for row in ranked.to_dict("records"):
-            cells = {
-                "AUROC": _number(row["auroc_macro_mean"], ".3f"),
-                "gain": _number(row["gain_mean"], "+.3f"),
-                "F1": _number(row["f1_macro_mean"], ".3f"),
-                "seeds": str(row["seeds"]),
-                "external\nAUROC": _number(row.get("external_auroc_mean", float("nan")), ".3f"),
-                "external\ngain": _number(row.get("external_gain_mean", float("nan")), "+.3f"),
-            }
-            first = (rank_text(row["rank"]), row["classifier"], row["generator"], f"{row['ratio']:g}")
-            table.add_row(*first, *(cells[column] for column in columns))
+        for row in analysis.board[analysis.board["ranked"]].to_dict("records"):
+            verdict = row.get("verdict")
+            interval = "" if row["low"] != row["low"] else f"{row['low']:+.3f} to {row['high']:+.3f}"
+            table.add_row(
+                rank_text(row["rank"]),
+                *([row["classifier"]] if several else []),
+                row["generator"],
+                f"{row['ratio']:g}",
+                _number(row["auroc_macro_mean"], ".3f"),
+                _number(row["gain"], "+.3f"),
+                interval,
+                verdict if isinstance(verdict, str) else "",
+                row["row"],
+                style=STYLES.get(str(verdict), ""),
+            )
         yield table
 
 

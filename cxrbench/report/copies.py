@@ -1,0 +1,114 @@
+"""Memorization records -> a table: does a generator return films it was trained on, or films it must not know?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from cxrbench.report.sections import Section, newest_first
+
+LEAK, COPIES = "LEAK", "copies"
+MANY = 0.05  # share of near-copies, beyond what new real films would have, that is worth a flag
+LEAST_LEAKED = 5  # films: fewer may be chance in a class with few
+LEAK_RATE = 0.05  # share of films equal to held-out ones, above what training films have, that is no chance
+
+
+MEASURES = (
+    "nn_ratio",
+    "nn_p",
+    "authpct",
+    "authpct_expected",
+    "ct",
+    "copies",
+    "copies_expected",
+    "copies_limit",
+    "held_out_copies",
+    "held_out_copies_expected",
+)
+
+
+def memorization_table(section: Section) -> pd.DataFrame:
+    """One row per generator, class, split and seed."""
+    rows = []
+    for record in newest_first(section.of("memorization")):
+        trial = record.trial
+        assert trial.generator is not None
+        found: dict[str, dict[str, float]] = {}
+        for key, value in record.scores.items():
+            who, _, metric = key.rpartition("/")
+            found.setdefault(who, {})[metric] = value
+        for who, values in found.items():
+            rows.append(
+                {
+                    "generator": trial.generator.name,
+                    "control": trial.generator.control,
+                    "class": who,
+                    "split": trial.setting.split_seed,
+                    "seed": trial.generator_seed,
+                    "n": record.counts.get(f"n/{who}"),
+                    **values,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def copy_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per generator, all classes and seeds together, and what is to be said of it.
+
+    ``copies`` and ``nn_ratio`` are means, ``nn_p`` the largest p over seeds. ``flag`` is that of the worst class, named
+    in ``flag_class``: a class with few films hardly counts among all.
+    """
+    found = by_class(table)
+    if found.empty:
+        return found
+    whole = found[found["class"] == "all"].reset_index(drop=True)
+    flags: list[tuple[str, str]] = []
+    for name in whole["generator"]:
+        own = found[found["generator"] == name].to_dict("records")
+        flagged = [
+            (_flag(row), row["class"]) for row in sorted(own, key=lambda row: row["class"] != "all") if _flag(row)
+        ]
+        flags.append(min(flagged, key=lambda flag: flag[0] != LEAK, default=("", "")))
+    return whole.assign(flag=[flag for flag, _ in flags], flag_class=[name for _, name in flags])
+
+
+def by_class(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per generator and class, seeds and splits together."""
+    if table.empty:
+        return table
+    measures = [name for name in MEASURES if name in table]
+    found = table.groupby(["generator", "control", "class"], sort=False, dropna=False).agg(
+        n=("n", "sum"),
+        seeds=("seed", "count"),
+        **{name: (name, "max" if name == "nn_p" else "mean") for name in measures},
+    )
+    found = found.reset_index()
+    found["control"] = found["control"].astype(object).where(found["control"].notna(), None)  # NaN would count as true
+    return found
+
+
+def _flag(row: dict[str, Any]) -> str:
+    beyond = row["held_out_copies"] - row["held_out_copies_expected"]
+    if beyond > LEAK_RATE and row["n"] * beyond >= LEAST_LEAKED:
+        return LEAK
+    if row.get("copies", 0.0) > row.get("copies_limit", 0.0) + MANY:  # too few held-out films: no copy can be told
+        return COPIES
+    return ""
+
+
+def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
+    """A flag in words; ``classes``: of ``by_class``, where the numbers of the worst class stand."""
+    same = (classes["generator"] == row["generator"]) & (classes["class"] == row["flag_class"])
+    worst = classes[same].iloc[0]
+    of = "its films" if row["flag_class"] == "all" else f"its films of class {row['flag_class']}"
+    if row["flag"] == LEAK:
+        return (
+            f"`{row['generator']}` returns validation or test films: {worst['held_out_copies']:.0%} of {of} are "
+            f"near-copies of films it must not know (of the training films {worst['held_out_copies_expected']:.0%} "
+            "are); its rows are disqualified"
+        )
+    return (
+        f"`{row['generator']}` returns near-copies of training films: {worst['copies']:.0%} of {of} "
+        f"(of new real films {worst['copies_limit']:.0%} at most would be called so)"
+    )
