@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 
-.PHONY: run test test-slow gpu bench audit-figures lint format clean
+.PHONY: run test test-slow gpu bench audit-figures agreement calibrate breaks lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
 	$(BIN)/cxrbench run --results results/local $(RUN_FLAGS)
 
 test: $(STAMP) lint  ## what CI runs
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a worker a core: small nets gain nothing from a second thread
 
 test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m "slow and not gpu"
@@ -29,6 +29,17 @@ bench: $(STAMP)  ## train-step throughput against plain PyTorch loops
 audit-figures: $(STAMP)  ## shortcut probes on phantoms whose truth is known; how the duplicate search grows
 	$(BIN)/python -m bench.shortcut_curve results/audit/phantom-shortcuts
 	$(BIN)/python -m bench.duplicate_search results/audit/duplicate-search.json
+
+agreement: $(STAMP)  ## our fidelity measures against torch-fidelity and scipy, and how fast; how long a report of 2,000 records takes
+	$(BIN)/python -m bench.metric_agreement results/metrics
+	$(BIN)/python -m bench.fidelity_stage results/metrics/fidelity-stage.json
+	$(BIN)/python -m bench.report_speed results/metrics/report-speed.json
+
+calibrate: $(STAMP)  ## are verdicts wrong as seldom, and right as often, as they say?
+	$(BIN)/python -m bench.calibrate_verdicts results/calibration
+
+breaks: $(STAMP)  ## what the report says of generators that cheat
+	$(BIN)/python -m bench.deliberate_breaks results/breaks
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

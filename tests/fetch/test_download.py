@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import urllib.request
 
 import pytest
@@ -11,7 +12,7 @@ from cxrbench.fetch import download as module
 from cxrbench.fetch.catalogue import Remote
 from cxrbench.fetch.download import download, forget
 
-BODY = os.urandom(300_000)
+BODY = random.Random(0).randbytes(300_000)  # the same for all workers, since it names tests
 
 
 def sha256(content):
