@@ -140,7 +140,7 @@ def test_other_rows_match_from_films_that_were_moved(ran, results, cli, tmp_path
 
 
 def test_scores_and_predictions_edited_by_hand_differ_and_are_named(ran, results, cli, capsys):
-    record, other = (ran.record("utility", "", classifier_seed=seed) for seed in range(2))
+    record, other = (ran.record("utility", "", classifier_seed=seed) for seed in (0, 1000))
     edit(results, record.key, lambda c: c["scores"].update({"f1/Normal": c["scores"]["f1/Normal"] + 0.25}))
     kept = Store(results).arrays(other.key)
     kept["probabilities"][0] = kept["probabilities"][0][::-1]
@@ -278,7 +278,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_run(ran, cli,
 
 
 def test_a_row_made_by_two_commands_is_planned_by_both(ran):
-    first, second = (ran.record("utility", classifier_seed=seed) for seed in range(2))
+    first, second = (ran.record("utility", classifier_seed=seed) for seed in (0, 1000))
     asked = ran.asked.model_copy(update={"classifier_seeds": 3, "ratios": "1,2"})
     later = second.model_copy(update={"provenance": {**second.provenance, "request": asked.model_dump()}})
     reruns, why = plan_again([first, later], lambda index, policy, device: index)
