@@ -43,14 +43,14 @@ AGREEMENT = 0.9  # of labels
 SCORES = ("f1_macro", "balanced_accuracy", "accuracy", "auprc_macro", "sensitivity_at_95_macro", "brier", "ece")
 PER_CLASS = ("precision", "recall", "f1", "auroc", "auprc", "sensitivity_at_95")
 PARTS: tuple[tuple[str, Any, str], ...] = (
-    ("reading records", page, "sections"),
+    ("reading records", analysis, "sections"),
     ("reading predictions", Store, "arrays"),
     ("reading films", Store, "pictures"),
     ("scoring predictions", effects.Predictions, "_run"),
     ("gains", effects, "estimate_gain"),
     ("gains", effects, "_components"),
     ("gains", effects, "judge"),
-    ("other tables", page, "analyse"),
+    ("other tables", analysis, "analyse"),
     ("writing tables", page, "_write_tables"),
     ("page", page, "_section_page"),
     ("figures", figures, "draw_figures"),

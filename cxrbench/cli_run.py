@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from cxrbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cxrbench.plan import Plan
+    from cxrbench.report.analysis import Analysis
     from cxrbench.runner import Outcome
     from cxrbench.stages import DataIndex
     from cxrbench.store import Store
@@ -125,6 +127,7 @@ def run(
 
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.progress import make_reporter
+    from cxrbench.report.analysis import analyse_store
     from cxrbench.report.page import write_report
     from cxrbench.runner import run_plan
 
@@ -142,9 +145,10 @@ def run(
         fresh=fresh,
         fail_fast=fail_fast,
     )
-    page = write_report(store)
+    analyses = analyse_store(store)
+    page = write_report(store, analyses)
     if not quiet:
-        _summarise(outcome, page, store, index, time.monotonic() - started)
+        _summarise(outcome, page, analyses, index, time.monotonic() - started)
     if outcome.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.failed:
@@ -229,11 +233,11 @@ def _prepare(asked: Asked, results: Path, weights: str, *, quiet: bool) -> tuple
     return store, index, planned
 
 
-def _summarise(outcome: Outcome, page: Path, store: Store, index: DataIndex, seconds: float) -> None:
+def _summarise(outcome: Outcome, page: Path, analyses: Sequence[Analysis], index: DataIndex, seconds: float) -> None:
     from cxrbench.report.terminal import summaries
 
     console = Console()
-    for table in summaries(store, index.hash):
+    for table in summaries(analyses, index.hash):
         console.print(table)
     state = "interrupted" if outcome.interrupted else "finished"
     console.print(

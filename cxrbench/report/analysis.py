@@ -12,7 +12,7 @@ from cxrbench.report.effects import Effect, Predictions, effects, effects_table,
 from cxrbench.report.fidelity import extractor_agreement, fidelity_long, fidelity_table
 from cxrbench.report.flags import find_flags
 from cxrbench.report.metric_audit import metric_audit
-from cxrbench.report.sections import Section
+from cxrbench.report.sections import Section, sections
 from cxrbench.report.tables import external_table, leaderboard, utility_table
 from cxrbench.report.validity import Validity, judge_validity
 from cxrbench.store import Store
@@ -28,6 +28,7 @@ class Analysis:
     Attributes:
         utility: one row per trained classifier.
         flags: generator -> what is wrong with its films.
+        leaking: generators whose films must not be counted.
         board: of ``leaderboard``, with a column ``flags``.
         outside: gains on the external test set that was measured last.
     """
@@ -35,6 +36,7 @@ class Analysis:
     section: Section
     effects: list[Effect]
     flags: dict[str, list[str]]
+    leaking: list[str]
     utility: pd.DataFrame
     board: pd.DataFrame
     fidelity: pd.DataFrame
@@ -45,6 +47,11 @@ class Analysis:
     metric_audit: pd.DataFrame
     external: pd.DataFrame
     outside: pd.DataFrame
+
+
+def analyse_store(store: Store) -> list[Analysis]:
+    """The analysis of every section, for the page and the terminal alike."""
+    return [analyse(section, store) for section in sections(store)]
 
 
 def analyse(section: Section, store: Store) -> Analysis:
@@ -68,6 +75,7 @@ def analyse(section: Section, store: Store) -> Analysis:
         section=section,
         effects=found,
         flags=flags,
+        leaking=leaking,
         utility=utility,
         board=board,
         fidelity=fidelity,
@@ -75,14 +83,10 @@ def analyse(section: Section, store: Store) -> Analysis:
         memorization=memorization,
         copies=copies,
         validity=judge_validity(fidelity, copies, found, len(section.classes), section.failures),
-        metric_audit=metric_audit(long, [e for e in found if not _is_of(e, leaking)]),
+        metric_audit=metric_audit(long, [effect for effect in found if effect.generator not in leaking]),
         external=external_table(section, utility),
         outside=outside,
     )
-
-
-def _is_of(effect: Effect, generators: Sequence[str]) -> bool:
-    return effect.trial.generator is not None and effect.trial.generator.name in generators
 
 
 def _disqualify(table: pd.DataFrame, generators: Sequence[str]) -> None:

@@ -48,6 +48,11 @@ class Effect:
     verdict_over_classical: Verdict | None = None
     worth: Exchange | None = None
 
+    @property
+    def generator(self) -> str:
+        """Its name, as in tables."""
+        return _generator(self.trial)
+
 
 class Predictions:
     """Scored test predictions of the records of a store, each read once."""
@@ -199,7 +204,7 @@ def arm_names(trial: Trial) -> dict[str, object]:
     return {
         "row": trial.row,
         "classifier": trial.classifier.name if trial.classifier else "",
-        "generator": trial.generator.name if trial.generator else REAL_ONLY,
+        "generator": _generator(trial),
         "control": trial.generator.control if trial.generator else None,
         "arm": trial.arm,
         "ratio": trial.ratio,
@@ -209,7 +214,7 @@ def arm_names(trial: Trial) -> dict[str, object]:
 
 def arm_label(trial: Trial, with_classifier: bool) -> str:
     """A short name for a picture."""
-    name = trial.generator.name if trial.generator else REAL_ONLY
+    name = _generator(trial)
     share = "" if trial.real_share == 1 else f" on {trial.real_share:.0%} real"
     if trial.arm == "copy-adjusted":
         label = f"{name} x {trial.ratio:g}, copies removed"
@@ -221,6 +226,10 @@ def arm_label(trial: Trial, with_classifier: bool) -> str:
 
 
 UNJUDGED = Verdict("undetermined", NAN, NAN, "not judged")
+
+
+def _generator(trial: Trial) -> str:
+    return trial.generator.name if trial.generator else REAL_ONLY
 
 
 def _judged(found: list[Effect]) -> list[Effect]:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from cxrbench.records import Trial
 from cxrbench.report import curves
 from cxrbench.report.analysis import Analysis
-from cxrbench.report.copies import LEAK
 from cxrbench.report.effects import REAL_ONLY, arm_label
 from cxrbench.report.films import sample_grid, save_picture, suspicious_pairs
 from cxrbench.report.sections import Section
@@ -52,14 +51,8 @@ def draw_figures(analysis: Analysis, store: Store) -> dict[str, Path]:
 
 def gains_plot(analysis: Analysis, path: Path) -> bool:
     """Every arm's gain with its pointwise 95 % interval, coloured by its verdict. False where there is none."""
-    leaking = {name for name, flags in analysis.flags.items() if LEAK in flags}
-    rows = [
-        effect
-        for effect in analysis.effects
-        if effect.gain
-        and not effect.gain.reason
-        and not (effect.trial.generator and effect.trial.generator.name in leaking)
-    ]
+    judged = [effect for effect in analysis.effects if effect.gain and not effect.gain.reason]
+    rows = [effect for effect in judged if effect.generator not in analysis.leaking]
     if not rows:
         return False
     order = {"main": 0, "side": 1, "control": 2}

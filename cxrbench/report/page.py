@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,13 @@ import pandas as pd
 from cxrbench.cache import write_atomically
 from cxrbench.records import Record
 from cxrbench.report import tables
-from cxrbench.report.analysis import Analysis, analyse
+from cxrbench.report.analysis import Analysis, analyse_store
 from cxrbench.report.audits import audit_lines
 from cxrbench.report.copies import by_class, flag_meaning
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
 from cxrbench.report.flags import flag_sentences
 from cxrbench.report.reading import external_reading, stamp, utility_reading
-from cxrbench.report.sections import Section, newest_first, sections
+from cxrbench.report.sections import Section, newest_first
 from cxrbench.report.uncertainty import components_table, curve_table
 from cxrbench.report.views import (
     components_view,
@@ -33,27 +34,29 @@ from cxrbench.store import Store
 FILES_SHOWN = 20
 
 
-def write_report(store: Store) -> Path:
+def write_report(store: Store, analyses: Sequence[Analysis] | None = None) -> Path:
     """Rebuild everything under the results folder but the records.
+
+    Args:
+        analyses: of ``analyse_store``, where the caller needs them, too.
 
     Returns:
         The path of LEADERBOARD.md.
     """
     from cxrbench.report.figures import draw_figures
 
-    found = sections(store)
+    found = analyse_store(store) if analyses is None else analyses
     for folder in (store.root / "tables", store.root / "figures", store.private / "figures"):
         shutil.rmtree(folder, ignore_errors=True)
     parts = ["# Leaderboard", "", _INTRODUCTION]
     if not found:
         parts += ["", "No trial has been run yet: `cxrbench run`."]
-    for section in found:
-        analysis = analyse(section, store)
+    for analysis in found:
         _write_tables(analysis, store.root / "tables")
         pictures = {
             name: path.relative_to(store.root).as_posix() for name, path in draw_figures(analysis, store).items()
         }
-        parts += ["", *_section_page(analysis, pictures, audit_lines(store.root, section))]
+        parts += ["", *_section_page(analysis, pictures, audit_lines(store.root, analysis.section))]
     page = store.root / "LEADERBOARD.md"
     write_atomically(page, ("\n".join(parts) + "\n").encode())
     return page

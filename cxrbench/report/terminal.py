@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cxrbench.report.analysis import analyse
-from cxrbench.report.sections import sections
+from cxrbench.report.analysis import Analysis
+from cxrbench.report.formats import number
 from cxrbench.report.tables import rank_text
-from cxrbench.store import Store
 
 STYLES = {"helps": "green", "hurts": "red"}
 
 
-def summaries(store: Store, data_hash: str) -> Iterator[Table]:
+def summaries(analyses: Sequence[Analysis], data_hash: str) -> Iterator[Table]:
     """A leaderboard for each section of one data set: the ranked arms, and the stamp of the controls."""
-    for section in sections(store):
-        if section.data_hash != data_hash:
-            continue
-        analysis = analyse(section, store)
-        if analysis.board.empty:
+    for analysis in analyses:
+        section = analysis.section
+        if section.data_hash != data_hash or analysis.board.empty:
             continue
         validity = analysis.validity
         caption = f"controls: {validity.status}" + ("; " + "; ".join(validity.reasons) if validity.reasons else "")
@@ -48,15 +45,11 @@ def summaries(store: Store, data_hash: str) -> Iterator[Table]:
                 *([row["classifier"]] if several else []),
                 row["generator"],
                 f"{row['ratio']:g}",
-                _number(row["auroc_macro_mean"], ".3f"),
-                _number(row["gain"], "+.3f"),
+                number(row["auroc_macro_mean"], ".3f"),
+                number(row["gain"], "+.3f"),
                 interval,
                 verdict if isinstance(verdict, str) else "",
                 row["row"],
                 style=STYLES.get(str(verdict), ""),
             )
         yield table
-
-
-def _number(value: float, form: str) -> str:
-    return "" if value != value else format(value, form)  # NaN: there is no such value

@@ -4,13 +4,14 @@ import io
 
 from rich.console import Console
 
+from cxrbench.report.analysis import analyse_store
 from cxrbench.report.terminal import summaries
 
 
 def shown(results, width=80):
     text = io.StringIO()
     console = Console(file=text, width=width)
-    for table in summaries(results.store, results.setting.data_hash):
+    for table in summaries(analyse_store(results.store), results.setting.data_hash):
         console.print(table)
     return text.getvalue()
 
@@ -75,7 +76,7 @@ def test_an_arm_without_a_gain_has_its_score_and_no_made_up_number(results):
 
 def test_other_data_are_not_shown(results):
     results.runs(0.7)
-    assert list(summaries(results.store, "other data")) == []
+    assert list(summaries(analyse_store(results.store), "other data")) == []
 
 
 def test_a_section_without_classifiers_has_no_table(results):
