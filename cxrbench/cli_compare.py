@@ -149,10 +149,8 @@ def _list_films(text: str, root: Path) -> DataIndex:
 
 def _choose_extractors(sides: Sequence[Given], asked: str) -> tuple[dict[str, FeatureExtractor | None], list[str]]:
     """Extractors by name (None where all features are there), and which are left out."""
-    from cxrbench.contracts import WeightsUnavailable
     from cxrbench.feature_files import FeatureSet, check_same_extractor
-    from cxrbench.plan import parse_names
-    from cxrbench.registry import EXTRACTORS
+    from cxrbench.plan import parse_names, usable_extractors
     from cxrbench.spec import DEFAULT_EXTRACTORS
 
     held = [side for side in sides if isinstance(side, FeatureSet)]
@@ -164,22 +162,13 @@ def _choose_extractors(sides: Sequence[Given], asked: str) -> tuple[dict[str, Fe
     if len(held) == 2:
         check_same_extractor(held[0], held[1])
         return {names[0]: None}, []
-    usable: dict[str, FeatureExtractor | None] = {}
-    notes: list[str] = []
-    for name in names:
-        extractor = EXTRACTORS.create(name)
-        try:
-            here = extractor.weights_sha256()
-        except WeightsUnavailable as error:
-            notes.append(f"{extractor.fd_label} is left out: {error}")
-            continue
+    usable, notes = usable_extractors(names)
+    for name, extractor in usable.items():
+        here = extractor.weights_sha256()
         if held and held[0].weights_sha256 != here:
             differ = f"those of the .npz have sha256 {held[0].weights_sha256}, those here {here}"
             raise UsageError(f"{name} has two different weights: {differ}; name the same with --weights")
-        usable[name] = extractor
-    if not usable:
-        raise UsageError("no feature extractor can be used: " + "; ".join(notes))
-    return usable, notes
+    return dict(usable), notes
 
 
 def _choose_size(sides: Sequence[Given], asked: int) -> int:

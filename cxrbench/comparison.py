@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cxrbench.contracts import Features, Images, Pixels, Scores
 from cxrbench.hashing import canonical_hash
-from cxrbench.learning import join
 from cxrbench.metrics.distances import LEAST_INFINITY
 from cxrbench.metrics.fidelity import abstentions, measure_fidelity, measure_floor
 from cxrbench.metrics.label_agreement import NEIGHBOURS, label_agreement
@@ -132,9 +131,8 @@ class MemorizationTest:
     have no part in that. The other measures compare with validation and test films.
     """
 
-    def __init__(self, train: Images, val: Images, test: Images) -> None:
-        self.train, self.val = train, val
-        self.held_out = join(val, test)
+    def __init__(self, train: Images, val: Images, held_out: Images) -> None:
+        self.train, self.val, self.held_out = train, val, held_out
         self._authentic: dict[str, float] = {}  # what held-out real films score, by class
 
     @cached_property
@@ -170,13 +168,20 @@ class MemorizationTest:
             # Below a hundred held-out films the 1st percentile is their smallest distance: see ``copy_threshold``.
             found["copies_limit"] = max(QUANTILE, 2 / (int(theirs.sum()) + 1))
             scores |= {f"{who}/{metric}": value for metric, value in found.items()}
-        reach = LEAK_REACH * self.threshold
-        leaked = held_out_copies(seen, *self._held_out, reach)
-        by_chance = held_out_copies(self._train[0], *self._held_out, reach)
+        leaked = self._leaked(seen)
         for who, mine, known in _per_class_and_overall(films, self.train):
             scores[f"{who}/held_out_copies"] = float(leaked[mine].mean())
-            scores[f"{who}/held_out_copies_expected"] = float(by_chance[known].mean())
+            scores[f"{who}/held_out_copies_expected"] = float(self._leaked_by_chance[known].mean())
         return scores | {f"{ALL}/threshold": self.threshold}
+
+    def _leaked(self, films: Features) -> NDArray[np.bool_]:
+        """Which films are copies of held-out ones."""
+        return held_out_copies(films, *self._held_out, LEAK_REACH * self.threshold)
+
+    @cached_property
+    def _leaked_by_chance(self) -> NDArray[np.bool_]:
+        """The same of the training films, which are none."""
+        return self._leaked(self._train[0])
 
     def suspicious_pairs(self, films: Images) -> NDArray[np.uint8]:
         """uint8 ``[pairs, 2, 1, H, W]``: the synthetic films nearest to a training film, and that film."""

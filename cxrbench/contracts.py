@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +150,12 @@ class Control(Protocol):
     """
 
     control: ClassVar[Role]
+
+
+def role_of(plugin: object) -> Role | None:
+    """A plug-in's role, where it is a control; it may have a field of that name for something else."""
+    role = plugin.control if isinstance(plugin, Control) else None
+    return role if role in get_args(Role) else None
 
 
 @runtime_checkable

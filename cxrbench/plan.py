@@ -6,18 +6,17 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from cxrbench.contracts import (
     Classifier,
-    Control,
     FeatureExtractor,
     Generator,
     Preflight,
-    Role,
     Steppable,
     Tunable,
     WeightsUnavailable,
+    role_of,
 )
 from cxrbench.errors import UsageError
 from cxrbench.external import ExternalIndex
@@ -124,12 +123,12 @@ def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None
     generators = dict(GENERATORS.parse(text) for text in (*request.generators, *request.controls))
     classifiers = dict(CLASSIFIERS.parse(text) for text in request.classifiers)
     _check_roles(request, generators, classifiers)
-    extractors, extractor_refs, notes = _usable_extractors(request.extractors)
+    extractors, notes = usable_extractors(request.extractors)
     grid = _Grid(
         request,
         [_reference(name, generator, "generator", spec) for name, generator in generators.items()],
         [_reference(name, classifier, "classifier", spec) for name, classifier in classifiers.items()],
-        extractor_refs,
+        {name: _extractor_reference(extractor) for name, extractor in extractors.items()},
         external,
     )
     trials: list[Trial] = []
@@ -242,17 +241,11 @@ def relative_cost(trial: Trial, spec: BenchSpec) -> float:
 def _check_roles(request: Request, generators: dict[str, Generator], classifiers: dict[str, Classifier]) -> None:
     for text in request.controls:
         name, plugin = GENERATORS.parse(text)
-        if _role(plugin) is None:
+        if role_of(plugin) is None:
             raise UsageError(f"--controls {name}: it is no control; name it in --generators")
     for name, classifier in classifiers.items():
         if request.spec.tuning_trials > 1 and not isinstance(classifier, Tunable):
             raise UsageError(f"--tune {request.spec.tuning_trials}: {name} proposes no other configurations of itself")
-
-
-def _role(plugin: Generator | Classifier) -> Role | None:
-    """Its role, where it is a control; a plug-in may have a field of that name for something else."""
-    role = plugin.control if isinstance(plugin, Control) else None
-    return role if role in get_args(Role) else None
 
 
 def _reference(
@@ -261,26 +254,34 @@ def _reference(
     files = plugin.preflight(spec.image_size) if isinstance(plugin, Preflight) else {}
     identity = {**plugin_identity(name.partition(":")[0], plugin), "files": dict(files)}
     params = plugin_parameters(plugin)
-    return PluginRef(name=name, kind=kind, params=params, identity=canonical_hash(identity), control=_role(plugin))
+    return PluginRef(name=name, kind=kind, params=params, identity=canonical_hash(identity), control=role_of(plugin))
 
 
-def _usable_extractors(
-    names: Sequence[str],
-) -> tuple[dict[str, FeatureExtractor], dict[str, ExtractorRef], list[str]]:
+def usable_extractors(names: Sequence[str]) -> tuple[dict[str, FeatureExtractor], list[str]]:
+    """Those extractors whose weights can be had, by name, and a note on each of the others.
+
+    Raises:
+        UsageError: an unknown name, or none can be used.
+    """
     usable: dict[str, FeatureExtractor] = {}
-    references: dict[str, ExtractorRef] = {}
     notes: list[str] = []
     for name in names:
         extractor = EXTRACTORS.create(name)
         try:
-            weights = extractor.weights_sha256()
+            extractor.weights_sha256()
         except WeightsUnavailable as error:
             notes.append(f"{extractor.fd_label} is left out: {error}")
         else:
             usable[name] = extractor
-            references[name] = ExtractorRef(
-                weights=weights, fd_label=extractor.fd_label, kd_label=extractor.kd_label, resize=extractor.resize
-            )
     if not usable:
         raise UsageError("no feature extractor can be used: " + "; ".join(notes))
-    return usable, references, notes
+    return usable, notes
+
+
+def _extractor_reference(extractor: FeatureExtractor) -> ExtractorRef:
+    return ExtractorRef(
+        weights=extractor.weights_sha256(),
+        fd_label=extractor.fd_label,
+        kd_label=extractor.kd_label,
+        resize=extractor.resize,
+    )

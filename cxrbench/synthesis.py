@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrbench.cache import MANIFEST, Cache
-from cxrbench.contracts import Control, Generator, Images, Pixels, Reserved, RunContext
+from cxrbench.contracts import Generator, Images, Pixels, Reserved, RunContext, role_of
 from cxrbench.hashing import canonical_hash, file_sha256
 from cxrbench.spec import BenchSpec
 from cxrbench.stages import LoadedData
@@ -79,7 +79,7 @@ def synthesise(
         ValueError: the generator returned something other than uint8 films of the right shape, or blank films.
     """
     # A control gives back films that it keeps, none twice if it can: it is asked once for all films of a class.
-    size = {label: max(count, 1) if isinstance(generator, Control) else SAMPLE_CHUNK for label, count in counts.items()}
+    size = {label: max(count, 1) if role_of(generator) else SAMPLE_CHUNK for label, count in counts.items()}
     chunks = [(label, start) for label, count in counts.items() for start in range(0, count, size[label])]
 
     def build(folder: Path) -> None:

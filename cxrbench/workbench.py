@@ -99,18 +99,17 @@ class Workbench:
         this n is measured.
         """
         sets, spec, classes = self._real_sets, self.plan.request.spec, self.data.images.classes
-        reference_key = set_key(self.data.key, sets.reference)
         dims = {name: extractor.dim for name, extractor in self.plan.extractors.items()}
         notes = [*self.plan.notes, *abstention_notes(sets, dims)]
         if trial.generator is None:
             key = set_key(self.data.key, sets.held_out)
-            scores = measure_pool_fidelity(sets.held_out, key, sets, reference_key, self._extract, spec)
+            scores = measure_pool_fidelity(sets.held_out, key, sets, self._reference_key, self._extract, spec)
             scores |= measure_real_floor(sets, set_key(self.data.key, sets.bank), self._extract, spec)
             pictures = {"real": first_of_each(sets.reference)}
         else:
             pool = self._pool(trial)
             films, key = pool.prefix(sets.n), canonical_hash([pool.key, "pool", sorted(sets.n.items())])
-            scores = measure_pool_fidelity(films, key, sets, reference_key, self._extract, spec)
+            scores = measure_pool_fidelity(films, key, sets, self._reference_key, self._extract, spec)
             pictures = {"generated": first_of_each(films)}
         return Measurement(classes, scores, count_films(sets.n, classes), notes, pictures=pictures)
 
@@ -266,7 +265,7 @@ class Workbench:
     def _memorization_test(self, share: float) -> MemorizationTest:
         if share not in self._memorization:
             train, _ = self.data.train_and_reserve(share)
-            self._memorization[share] = MemorizationTest(train, self.data.val, self.data.test)
+            self._memorization[share] = MemorizationTest(train, self.data.val, self.data.held_out)
         return self._memorization[share]
 
     def _counts_at_least(self, ratio: float, share: float) -> dict[int, int]:
@@ -278,6 +277,10 @@ class Workbench:
         rows = self.data.train_rows(share)
         real = class_counts(self.data.images.labels[rows], len(self.data.images.classes))
         return {label: round(ratio * count) for label, count in real.items()}
+
+    @cached_property
+    def _reference_key(self) -> str:
+        return set_key(self.data.key, self._real_sets.reference)
 
     @cached_property
     def _real_sets(self) -> RealSets:

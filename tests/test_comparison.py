@@ -94,7 +94,7 @@ def test_halves_of_the_floor_share_no_patient(data, sets, monkeypatch):
 
 
 def test_copies_of_training_films_are_told_and_new_films_are_not(data):
-    test = MemorizationTest(data.train, data.val, data.test)
+    test = MemorizationTest(data.train, data.val, data.held_out)
     copies = test.measure(data.train)
     new = test.measure(data.held_out)
     assert copies["all/copies"] == 1
@@ -107,7 +107,7 @@ def test_copies_of_training_films_are_told_and_new_films_are_not(data):
 
 
 def test_copies_of_held_out_films_are_told_from_copies_of_training_films(data):
-    test = MemorizationTest(data.train, data.val, data.test)
+    test = MemorizationTest(data.train, data.val, data.held_out)
     leaked, trained = test.measure(data.test), test.measure(data.train)
     assert leaked["all/held_out_copies"] == 1
     assert trained["all/held_out_copies"] == trained["all/held_out_copies_expected"] < 0.1
@@ -116,7 +116,7 @@ def test_copies_of_held_out_films_are_told_from_copies_of_training_films(data):
 def test_the_most_suspicious_film_is_shown_beside_the_film_it_copies(data):
     fresh = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32), dtype=np.uint8)
     pixels = np.concatenate([fresh, data.train.pixels[7:8]])
-    pairs = MemorizationTest(data.train, data.val, data.test).suspicious_pairs(
+    pairs = MemorizationTest(data.train, data.val, data.held_out).suspicious_pairs(
         Images(pixels, np.zeros(5, np.int64), data.images.classes)
     )
     assert pairs.shape[1:] == (2, 1, 32, 32)
