@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from cxrbench.checks import toy_films
 from cxrbench.contracts import RunContext
 from cxrbench.errors import Diverged, UsageError
-from cxrbench_baselines import training
+from cxrbench_baselines.batches import FilmBatches, to_pixels, to_signed
+from cxrbench_baselines.nets import doublings, frozen
+from cxrbench_baselines.training import run_steps
 
 
 def context(tmp_path, budget=10):
@@ -18,29 +20,29 @@ def context(tmp_path, budget=10):
 
 def test_every_film_is_seen_once_before_any_is_seen_again():
     films = toy_films(8, per_class=5)
-    batches = training.FilmBatches(films, 4, "cpu", seed=3)
+    batches = FilmBatches(films, 4, "cpu", seed=3)
     seen = torch.cat([batches.at(step)[0] for step in range(15)])[: 4 * 15]
     one_epoch = {film.numpy().tobytes() for film in seen[:15]}
     assert len(one_epoch) == 15
 
 
 def test_a_batch_larger_than_the_films_is_still_full():
-    batches = training.FilmBatches(toy_films(8, per_class=2), 32, "cpu", seed=0)
+    batches = FilmBatches(toy_films(8, per_class=2), 32, "cpu", seed=0)
     assert [len(batches.at(step)[1]) for step in range(3)] == [32, 32, 32]
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
     films = toy_films(8)
-    one, other = (training.FilmBatches(films, 4, "cpu", seed=1) for _ in range(2))
+    one, other = (FilmBatches(films, 4, "cpu", seed=1) for _ in range(2))
     one.at(0)
     assert torch.equal(one.at(7)[0], other.at(7)[0])
-    assert not torch.equal(one.at(7)[0], training.FilmBatches(films, 4, "cpu", seed=2).at(7)[0])
+    assert not torch.equal(one.at(7)[0], FilmBatches(films, 4, "cpu", seed=2).at(7)[0])
 
 
 def test_balanced_batches_draw_rare_classes_as_often():
     films = toy_films(8, per_class=40)
     rare = films.subset(np.flatnonzero((films.labels != 2) | (np.arange(len(films)) < 6)))
-    batches = training.FilmBatches(rare, 300, "cpu", seed=0, balanced=True)
+    batches = FilmBatches(rare, 300, "cpu", seed=0, balanced=True)
     counts = np.bincount(batches.at(0)[1].numpy(), minlength=3)
     assert counts.min() > 70
 
@@ -48,15 +50,15 @@ def test_balanced_batches_draw_rare_classes_as_often():
 @given(st.binary(min_size=1, max_size=64))
 def test_pixels_survive_the_round_trip_to_the_nets_range(content):
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(1, 1, 1, -1)
-    signed = training.to_signed(pixels)
+    signed = to_signed(pixels)
     assert signed.min() >= -1
     assert signed.max() <= 1
-    assert np.array_equal(training.to_pixels(signed), pixels.numpy())
+    assert np.array_equal(to_pixels(signed), pixels.numpy())
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path):
     with pytest.raises(Diverged, match="loss became nan at step 1 of 10"):
-        training.run_steps(lambda step: {"loss": torch.tensor(float("nan"))}, context(tmp_path))
+        run_steps(lambda step: {"loss": torch.tensor(float("nan"))}, context(tmp_path))
 
 
 def test_every_step_of_the_budget_is_run_and_reported(tmp_path):
@@ -67,25 +69,25 @@ def test_every_step_of_the_budget_is_run_and_reported(tmp_path):
         steps.append(number)
         return {"loss": torch.tensor(0.0)}
 
-    training.run_steps(step, ctx)
+    run_steps(step, ctx)
     assert steps == [0, 1, 2, 3, 4]
     assert shown[-1] == (5, 5)
 
 
 def test_no_films_is_an_error_not_a_hang():
     with pytest.raises(UsageError, match="no training films"):
-        training.FilmBatches(toy_films(8).subset(np.empty(0, np.int64)), 4, "cpu", 0)
+        FilmBatches(toy_films(8).subset(np.empty(0, np.int64)), 4, "cpu", 0)
 
 
 @given(st.integers(8, 400))
 def test_doublings_reach_any_size(size):
-    count, start = training.doublings(size)
+    count, start = doublings(size)
     assert start * 2**count >= size
     assert start * 2**count - size < 2**count
 
 
 def test_frozen_nets_get_no_gradient_and_thaw():
     net = torch.nn.Linear(2, 1)
-    with training.frozen(net):
+    with frozen(net):
         assert not any(p.requires_grad for p in net.parameters())
     assert all(p.requires_grad for p in net.parameters())

@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from cxrbench.contracts import Images, Pixels, Probabilities, RunContext
 from cxrbench.errors import UsageError
-from cxrbench_baselines import training
+from cxrbench_baselines.batches import FilmBatches, to_signed
+from cxrbench_baselines.nets import on_device, precision, seed_everything
+from cxrbench_baselines.training import run_steps
 
 RATES = (1.0, 0.5, 2.0, 0.25, 4.0)  # factors of the learning rate, in the order they are tried
 CHECKPOINTS = 8  # times the validation loss is looked at during a fit
@@ -23,7 +25,7 @@ EVALUATION_BATCH = 256
 
 @dataclass
 class _State:
-    batches: training.FilmBatches
+    batches: FilmBatches
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     class_weights: Tensor
@@ -61,14 +63,14 @@ class NetClassifier:
         return found
 
     def setup(self, train: Images, ctx: RunContext) -> None:
-        training.seed_everything(ctx.seed)
-        self._net = training.on_device(self.build(len(train.classes), train.size), ctx.device)
+        seed_everything(ctx.seed)
+        self._net = on_device(self.build(len(train.classes), train.size), ctx.device)
         optimizer = torch.optim.AdamW(self._net.parameters(), self.rate, weight_decay=self.weight_decay, fused=True)
         counts = np.bincount(train.labels, minlength=len(train.classes))
         if (counts == 0).any():
             raise UsageError(f"no training film of class {train.classes[int(counts.argmin())]!r}")
         self._state = _State(
-            training.FilmBatches(train, self.batch, ctx.device, ctx.seed),
+            FilmBatches(train, self.batch, ctx.device, ctx.seed),
             optimizer,
             torch.optim.lr_scheduler.OneCycleLR(optimizer, self.rate, total_steps=max(ctx.budget, 1) + 1),
             torch.from_numpy(len(train) / (len(counts) * counts)).float().to(ctx.device),
@@ -87,7 +89,7 @@ class NetClassifier:
         assert net is not None, "call setup first"
         films, labels = state.batches.at(step)
         net.train()
-        with training.precision(state.device):
+        with precision(state.device):
             logits = net(films)
         loss = F.cross_entropy(logits.float(), labels, weight=state.class_weights)
         state.optimizer.zero_grad(set_to_none=True)
@@ -112,7 +114,7 @@ class NetClassifier:
                     best, kept = found, copy.deepcopy(self._net.state_dict())
             return losses
 
-        training.run_steps(step, ctx)
+        run_steps(step, ctx)
         self._net.load_state_dict(kept)
         return self
 
@@ -123,10 +125,10 @@ class NetClassifier:
         assert self._net is not None, "call fit first"
         net = self._net.to(device).eval()
         rows = []
-        with torch.inference_mode(), training.precision(device):
+        with torch.inference_mode(), precision(device):
             for start in range(0, len(pixels), EVALUATION_BATCH):
                 films = torch.from_numpy(np.asarray(pixels[start : start + EVALUATION_BATCH])).to(device)
-                rows.append(net(training.to_signed(films)).float())
+                rows.append(net(to_signed(films)).float())
         return torch.cat(rows)
 
     def _validation_loss(self, val: Images, ctx: RunContext) -> float:

@@ -19,16 +19,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from cxrbench.contracts import Images, RunContext
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines import training
+from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
+from cxrbench_baselines.nets import adam, averaged, doublings, frozen, on_device, precision, seed_everything
 
 
 @dataclass
 class _State:
     """What training needs beyond the averaged generator."""
 
-    batches: training.FilmBatches
+    batches: FilmBatches
     generator: nn.Module
     discriminator: nn.Module
     average: AveragedModel
@@ -63,20 +64,20 @@ class CGAN(NetGenerator):
     _state: _State | None = field(default=None, init=False, repr=False, compare=False)
 
     def setup(self, train: Images, ctx: RunContext) -> None:
-        training.seed_everything(ctx.seed)
+        seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
-        generator = training.on_device(self.build_generator(), ctx.device)
-        discriminator = training.on_device(CGANDiscriminator(**self._facts, width=self.width), ctx.device)
-        average = training.averaged(generator, self.decay)
+        generator = on_device(self.build_generator(), ctx.device)
+        discriminator = on_device(CGANDiscriminator(**self._facts, width=self.width), ctx.device)
+        average = averaged(generator, self.decay)
         self._sampler = average.module
         self._state = _State(
             # Classes are drawn equally often: a rare class is what the films are wanted for.
-            training.FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True),
+            FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True),
             generator,
             discriminator,
             average,
-            training.adam(generator, self.generator_rate, 0.5, 0.99),
-            training.adam(discriminator, self.discriminator_rate, 0.5, 0.99),
+            adam(generator, self.generator_rate, 0.5, 0.99),
+            adam(discriminator, self.discriminator_rate, 0.5, 0.99),
             ctx.seed,
             ctx.device,
         )
@@ -92,8 +93,8 @@ class CGAN(NetGenerator):
         state = self._state
         assert state is not None, "call setup first"
         real, labels = state.batches.at(step)
-        noise = training.step_noise(state.seed, step, (len(real), self.latent), state.device)
-        with training.precision(state.device):
+        noise = step_noise(state.seed, step, (len(real), self.latent), state.device)
+        with precision(state.device):
             fake = state.generator(noise, labels)
             both = torch.cat([real, fake.detach().float()])
             on_real, on_fake = state.discriminator(both, labels.repeat(2), groups=2).float().chunk(2)
@@ -106,8 +107,8 @@ class CGAN(NetGenerator):
         d_loss.backward()
         state.discriminator_optimizer.step()
 
-        with training.frozen(state.discriminator):
-            with training.precision(state.device):
+        with frozen(state.discriminator):
+            with precision(state.device):
                 g_loss = F.softplus(-state.discriminator(fake, labels).float()).mean()
             state.generator_optimizer.zero_grad(set_to_none=True)
             g_loss.backward()
@@ -139,7 +140,7 @@ class CGANGenerator(nn.Module):
 
     def __init__(self, size: int, classes: int, width: int, latent: int) -> None:
         super().__init__()
-        count, self.start = training.doublings(size)
+        count, self.start = doublings(size)
         channels = [width * 2 ** min(level, 2) for level in range(count - 1, -1, -1)]
         self.size = size
         self.embed = nn.Embedding(classes, 16)
@@ -164,7 +165,7 @@ class CGANDiscriminator(nn.Module):
 
     def __init__(self, size: int, classes: int, width: int) -> None:
         super().__init__()
-        count, _ = training.doublings(size)
+        count, _ = doublings(size)
         channels = [1, *(width * 2 ** min(level, 2) for level in range(count))]
         layers: list[nn.Module] = []
         for c_in, c_out in itertools.pairwise(channels):

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines import training
+from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.net import NetGenerator
+from cxrbench_baselines.nets import adam, frozen, seed_everything
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
@@ -27,7 +28,7 @@ SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
 
 @dataclass
 class _State:
-    batches: training.FilmBatches
+    batches: FilmBatches
     generator: nn.Module
     discriminator: nn.Module
     generator_optimizer: torch.optim.Optimizer
@@ -67,17 +68,17 @@ class SeedCGAN(NetGenerator):
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         self.preflight(train.size)
-        training.seed_everything(ctx.seed)
+        seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
         generator = self.build_generator().to(ctx.device)
         discriminator = SeedDiscriminator(**self._facts, width=self.width, dropout=self.dropout).to(ctx.device)
         self._sampler = generator
         self._state = _State(
-            training.FilmBatches(train, self.batch, ctx.device, ctx.seed),
+            FilmBatches(train, self.batch, ctx.device, ctx.seed),
             generator,
             discriminator,
-            training.adam(generator, self.rate, self.beta1, 0.999),
-            training.adam(discriminator, self.rate, self.beta1, 0.999),
+            adam(generator, self.rate, self.beta1, 0.999),
+            adam(discriminator, self.rate, self.beta1, 0.999),
             ctx.seed,
             ctx.device,
         )
@@ -105,7 +106,7 @@ class SeedCGAN(NetGenerator):
             d_loss.backward()
             state.discriminator_optimizer.step()
             losses["discriminator_loss"] = d_loss.detach()
-        with training.frozen(state.discriminator):
+        with frozen(state.discriminator):
             judged = state.discriminator(state.generator(self._noise(2 * step + 1, len(real)), labels), labels)
             g_loss = F.binary_cross_entropy(judged, torch.ones_like(judged))
             state.generator_optimizer.zero_grad(set_to_none=True)
@@ -118,7 +119,7 @@ class SeedCGAN(NetGenerator):
 
     def _noise(self, number: int, films: int) -> Tensor:
         assert self._state is not None
-        return training.step_noise(self._state.seed, number, (films, self.latent), self._state.device)
+        return step_noise(self._state.seed, number, (films, self.latent), self._state.device)
 
 
 class SeedGenerator(nn.Module):

@@ -25,16 +25,17 @@ from torch.optim.swa_utils import AveragedModel
 from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines import training
+from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
+from cxrbench_baselines.nets import adam, averaged, doublings, frozen, on_device, precision, seed_everything
 
 
 @dataclass
 class _Pair:
     """The nets, optimizers and films of one class."""
 
-    batches: training.FilmBatches
+    batches: FilmBatches
     generator: nn.Module
     discriminator: nn.Module
     average: AveragedModel | None
@@ -70,7 +71,7 @@ class DCGAN(NetGenerator):
     _device: str = field(default="cpu", init=False, repr=False, compare=False)
 
     def setup(self, train: Images, ctx: RunContext) -> None:
-        training.seed_everything(ctx.seed)
+        seed_everything(ctx.seed)
         self._seed, self._device = ctx.seed, ctx.device
         self._facts = {"size": train.size, "classes": len(train.classes)}
         self._pairs = [self._pair(train.of_class(label), ctx) for label in range(len(train.classes))]
@@ -88,8 +89,8 @@ class DCGAN(NetGenerator):
         """One discriminator and one generator step of the class whose turn it is."""
         pair, turn = self._pairs[step % len(self._pairs)], step // len(self._pairs)
         real, _ = pair.batches.at(turn)
-        noise = training.step_noise(self._seed, step, (len(real), self.latent), self._device)
-        with training.precision(self._device):
+        noise = step_noise(self._seed, step, (len(real), self.latent), self._device)
+        with precision(self._device):
             fake = pair.generator(noise)
             # Two passes: batch norm must see real and generated films apart (Radford et al., section 3).
             on_real, on_fake = pair.discriminator(real), pair.discriminator(fake.detach())
@@ -101,8 +102,8 @@ class DCGAN(NetGenerator):
         d_loss.backward()
         pair.discriminator_optimizer.step()
 
-        with training.frozen(pair.discriminator):
-            with training.precision(self._device):
+        with frozen(pair.discriminator):
+            with precision(self._device):
                 g_loss = F.softplus(-pair.discriminator(fake).float()).mean()
             pair.generator_optimizer.zero_grad(set_to_none=True)
             g_loss.backward()
@@ -120,15 +121,15 @@ class DCGAN(NetGenerator):
     def _pair(self, films: Images, ctx: RunContext) -> _Pair:
         if len(films) < 2:
             raise UsageError("dcgan needs at least 2 training films in every class: it uses batch norm")
-        generator = training.on_device(self._net(films.size), ctx.device)
-        discriminator = training.on_device(DCGANDiscriminator(films.size, self.width, self.stabilised), ctx.device)
+        generator = on_device(self._net(films.size), ctx.device)
+        discriminator = on_device(DCGANDiscriminator(films.size, self.width, self.stabilised), ctx.device)
         return _Pair(
-            training.FilmBatches(films, self.batch, ctx.device, ctx.seed),
+            FilmBatches(films, self.batch, ctx.device, ctx.seed),
             generator,
             discriminator,
-            training.averaged(generator, self.decay) if self.stabilised else None,
-            training.adam(generator, self.generator_rate, 0.5, 0.999),
-            training.adam(discriminator, self.discriminator_rate, 0.5, 0.999),
+            averaged(generator, self.decay) if self.stabilised else None,
+            adam(generator, self.generator_rate, 0.5, 0.999),
+            adam(discriminator, self.discriminator_rate, 0.5, 0.999),
         )
 
 
@@ -151,7 +152,7 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, size: int, width: int, latent: int) -> None:
         super().__init__()
-        count, self.start = training.doublings(size)
+        count, self.start = doublings(size)
         channels = [width * 2 ** min(level, 3) for level in range(count - 1, -1, -1)]
         self.size = size
         self.project = nn.Linear(latent, channels[0] * self.start**2, bias=False)
@@ -172,7 +173,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, size: int, width: int, stabilised: bool) -> None:
         super().__init__()
-        count, _ = training.doublings(size)
+        count, _ = doublings(size)
         channels = [width * 2 ** min(level, 3) for level in range(count)]
         layers: list[nn.Module] = [nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for c_in, c_out in itertools.pairwise(channels):

@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
-from cxrbench_baselines import training
+from cxrbench_baselines.nets import load_facts, load_net, sample_in_batches, save_nets
+from cxrbench_baselines.training import run_steps
 
 
 @dataclass
@@ -42,19 +43,19 @@ class NetGenerator:
 
     def fit(self, train: Images, ctx: RunContext) -> Self:
         self.setup(train, ctx)
-        training.run_steps(self.training_step, ctx)
+        run_steps(self.training_step, ctx)
         return self
 
     def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
         assert self._sampler is not None, "call fit or load first"
         net = self._sampler.to(ctx.device).eval()
-        return training.sample_in_batches(net, labels, self.latent, ctx, self.sampling_batch)
+        return sample_in_batches(net, labels, self.latent, ctx, self.sampling_batch)
 
     def save(self, path: Path) -> None:
         assert self._sampler is not None, "call fit or load first"
-        training.save_nets(path, {"generator": self._sampler}, self._facts)
+        save_nets(path, {"generator": self._sampler}, self._facts)
 
     def load(self, path: Path) -> Self:
-        self._facts = training.load_facts(path)
-        self._sampler = training.load_net(path, "generator", self.build_generator())
+        self._facts = load_facts(path)
+        self._sampler = load_net(path, "generator", self.build_generator())
         return self

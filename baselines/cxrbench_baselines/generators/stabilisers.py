@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cxrbench_baselines import training
+from cxrbench_baselines.nets import precision
 
 
 def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor, device: str) -> Tensor:
@@ -20,7 +20,7 @@ def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor, device: s
         discriminate: films ``[B, 1, H, W]`` to logits ``[B]``.
     """
     real = real.detach().requires_grad_(True)
-    with training.precision(device):
+    with precision(device):
         logits = discriminate(real).float().sum()
     (gradient,) = torch.autograd.grad(logits, real, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
