@@ -79,8 +79,9 @@ class RunContext:
         seed: of every random choice the plug-in makes.
         device: ``cpu`` or ``cuda`` (anything torch accepts).
         budget: optimizer steps (for a GAN: generator steps); never epochs.
-        workdir: a folder the plug-in may write to; it may vanish after the call.
+        workdir: a folder the plug-in may write to; a fit that was interrupted finds there what it left.
         progress: called as ``progress(done, total)``; cheap to call often.
+        save_every: seconds of wall time between two checkpoints of a fit, for plug-ins that keep any.
     """
 
     seed: int
@@ -88,6 +89,7 @@ class RunContext:
     budget: int
     workdir: Path
     progress: Callable[[int, int], None] = no_progress
+    save_every: float = 60.0
 
 
 @runtime_checkable
@@ -159,11 +161,34 @@ def role_of(plugin: object) -> Role | None:
 
 
 @runtime_checkable
+class AskedOnce(Protocol):
+    """Optional: a generator that is asked for all films of a class at once, and not in chunks with a seed each.
+
+    It is for those that give back films which they keep (controls, a folder of films): only so can none come twice
+    before all came once. ``sample`` must return the same first films however many are asked for.
+    """
+
+    asked_once: ClassVar[bool]
+
+
+@runtime_checkable
 class Reserved(Protocol):
     """Optional, for a control: a generator that is handed real training films which the run keeps from training."""
 
     def keep(self, reserve: Images) -> None:
         """Called before ``fit``; ``reserve`` shares no patient with the films that ``fit`` gets."""
+        ...
+
+
+@runtime_checkable
+class Diagnosed(Protocol):
+    """Optional: a generator that can say what went wrong in its fit."""
+
+    def diagnosis(self) -> Sequence[str]:
+        """Sentences for people, asked for after ``load``; none where the fit was healthy.
+
+        They are printed with the generator's name and seed before them, beside its fidelity.
+        """
         ...
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cxrbench.cache import MANIFEST, Cache
-from cxrbench.contracts import Generator, Images, Pixels, Reserved, RunContext, role_of
+from cxrbench.contracts import AskedOnce, Generator, Images, Pixels, Reserved, RunContext
 from cxrbench.hashing import canonical_hash, file_sha256
 from cxrbench.spec import BenchSpec
 from cxrbench.stages import LoadedData
@@ -45,7 +45,8 @@ def fit_generator(
 ) -> tuple[Generator, str]:
     """Fit on a share of the training films, or load the checkpoint of an equal fit.
 
-    A ``Reserved`` generator is handed the training films that are not in that share, too.
+    A ``Reserved`` generator is handed the training films that are not in that share, too. The fit's working folder
+    lies in the cache: a fit whose process was killed finds there what it left.
 
     Returns:
         The fitted generator, and the identity of its weights: a GPU does not repeat a fit bit by bit, so
@@ -56,7 +57,7 @@ def fit_generator(
         train, reserve = data.train_and_reserve(share)
         if isinstance(generator, Reserved):
             generator.keep(reserve)
-        generator.fit(train, ctx).save(folder)
+        generator.fit(train, replace(ctx, workdir=cache.workdir("fit", key))).save(folder)
 
     folder = cache.get("fit", key, build)
     return generator.load(folder), canonical_hash([key, file_sha256(folder / MANIFEST)])
@@ -72,32 +73,53 @@ def synthesise(
 ) -> Pool:
     """Sample ``counts[label]`` films of each class from a fitted generator.
 
-    Chunks of ``SAMPLE_CHUNK`` films of one class have a seed each, so a longer pool begins with the
-    shorter one (a control's does by itself). The returned pool has identity ``key`` whatever its length.
+    A longer pool begins with the shorter one (see ``sample_chunks``). The returned pool has identity ``key``
+    whatever its length.
 
     Raises:
         ValueError: the generator returned something other than uint8 films of the right shape, or blank films.
     """
-    # A control gives back films that it keeps, none twice if it can: it is asked once for all films of a class.
-    size = {label: max(count, 1) if role_of(generator) else SAMPLE_CHUNK for label, count in counts.items()}
-    chunks = [(label, start) for label, count in counts.items() for start in range(0, count, size[label])]
 
     def build(folder: Path) -> None:
-        parts = []
-        for number, (label, start) in enumerate(chunks):
-            seed = int(canonical_hash([ctx.seed, label, start])[:8], 16)
-            wanted = np.full(size[label], label, np.int64)
-            films = generator.sample(wanted, _reseeded(ctx, seed))
-            check_pixels(films, size[label], data.images.size)
-            check_not_blank(films, data.images.classes[label])
-            parts.append(films[: counts[label] - start])
-            ctx.progress(number + 1, len(chunks))
-        np.save(folder / "pixels.npy", np.concatenate(parts))
+        chunks = sample_chunks(generator, counts, data.images.classes, data.images.size, ctx)
+        np.save(folder / "pixels.npy", np.concatenate([films for _, films in chunks]))
 
-    pool_key = canonical_hash([key, sorted(counts.items()), sorted(size.items())])
+    pool_key = canonical_hash([key, sorted(counts.items()), sorted(_chunk_sizes(generator, counts).items())])
     pixels = np.load(cache.get("pool", pool_key, build) / "pixels.npy", mmap_mode="r")
     labels = np.repeat(np.fromiter(counts.keys(), np.int64), np.fromiter(counts.values(), np.int64))
     return Pool(Images(pixels, labels, data.images.classes), key)
+
+
+def sample_chunks(
+    generator: Generator, counts: Mapping[int, int], classes: tuple[str, ...], size: int, ctx: RunContext
+) -> Iterator[tuple[int, Pixels]]:
+    """Sample ``counts[label]`` films of ``size`` pixels of each class, class after class.
+
+    Chunks of ``SAMPLE_CHUNK`` films of one class have a seed each, made of ``ctx.seed``, the label and the place of
+    the chunk: films 1 to k of a class are the same whatever the count (those of an ``AskedOnce`` generator are so by
+    themselves).
+
+    Yields:
+        A label, and uint8 ``[n, 1, size, size]`` films of it.
+
+    Raises:
+        ValueError: the generator returned something other than uint8 films of the right shape, or blank films.
+    """
+    sizes = _chunk_sizes(generator, counts)
+    chunks = [(label, start) for label, count in counts.items() for start in range(0, count, sizes[label])]
+    for number, (label, start) in enumerate(chunks):
+        seed = int(canonical_hash([ctx.seed, label, start])[:8], 16)
+        films = generator.sample(np.full(sizes[label], label, np.int64), _reseeded(ctx, seed))
+        check_pixels(films, sizes[label], size)
+        check_not_blank(films, classes[label])
+        yield label, films[: counts[label] - start]
+        ctx.progress(number + 1, len(chunks))
+
+
+def _chunk_sizes(generator: Generator, counts: Mapping[int, int]) -> dict[int, int]:
+    """Label -> films of it that are asked for at once."""
+    at_once = isinstance(generator, AskedOnce) and generator.asked_once
+    return {label: max(count, 1) if at_once else SAMPLE_CHUNK for label, count in counts.items()}
 
 
 def check_pixels(films: Pixels, count: int, size: int) -> None:

@@ -13,27 +13,21 @@ believed. They are ordinary plug-ins; the harness asks for all films of a class 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from cxrbench.contracts import Images, Labels, Pixels, Role, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
+from cxrbench_baselines.generators.kept import KeptFilms, films_by_class
 
 
 @dataclass
-class _Resampler:
+class _Resampler(KeptFilms):
     """Keeps films of each class and gives them back."""
 
-    _films: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def fit(self, train: Images, ctx: RunContext) -> Self:
-        """Nothing is learned: the films are kept."""
-        self._films = _by_class(train)
-        return self
+    asked_once: ClassVar[bool] = True
 
     def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
         """Row i is a film of class ``labels[i]``; none twice until all films of the class have been given."""
@@ -45,13 +39,6 @@ class _Resampler:
             order = np.concatenate([rng.permutation(len(films)) for _ in range(rounds)])
             out[rows] = films[order[: len(rows)]]
         return out
-
-    def save(self, path: Path) -> None:
-        save_file(self._films, path / "films.safetensors")
-
-    def load(self, path: Path) -> Self:
-        self._films = load_file(path / "films.safetensors")
-        return self
 
 
 @GENERATORS.register("oracle")
@@ -75,7 +62,7 @@ class Oracle(_Resampler):
         reserve = self._reserve
         if reserve is None or len(np.unique(reserve.labels)) < len(train.classes):
             raise UsageError("the oracle needs a reserve with films of every class: there are too few training films")
-        self._films = _by_class(reserve)
+        self._films = films_by_class(reserve)
         return self
 
 
@@ -126,11 +113,4 @@ class Oversample(_Resampler):
     control: ClassVar[Role] = "oversample"
 
     def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
-        rng = np.random.default_rng(ctx.seed)
-        draws = rng.random(len(labels))
-        films = [self._films[str(label)] for label in labels]
-        return np.stack([own[int(u * len(own))] for own, u in zip(films, draws, strict=True)])
-
-
-def _by_class(films: Images) -> dict[str, np.ndarray]:
-    return {str(label): np.ascontiguousarray(films.of_class(label).pixels) for label in range(len(films.classes))}
+        return self.draw(labels, np.random.default_rng(ctx.seed))
