@@ -82,14 +82,28 @@ class Cache:
                 for name in files:
                     _flush(folder / name)
                 write_atomically(folder / MANIFEST, json.dumps(files, indent=1).encode())
+                self._forget_work(stage, key)
         self._verified.add(folder)
         return folder
 
+    def workdir(self, stage: str, key: str) -> Path:
+        """A folder for what making an artifact needs; it outlives a killed process, not the complete artifact."""
+        folder = self._work(stage, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def drop(self, stage: str, key: str) -> None:
-        """Forget an artifact, so that the next ``get`` makes it anew."""
+        """Forget an artifact and what was begun of it, so that the next ``get`` makes it anew."""
         folder = self.folder(stage, key)
         shutil.rmtree(folder, ignore_errors=True)
         self._verified.discard(folder)
+        self._forget_work(stage, key)
+
+    def _work(self, stage: str, key: str) -> Path:
+        return self.root / "work" / stage / key
+
+    def _forget_work(self, stage: str, key: str) -> None:
+        shutil.rmtree(self._work(stage, key), ignore_errors=True)
 
     def _intact(self, folder: Path) -> bool:
         try:

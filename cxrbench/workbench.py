@@ -28,7 +28,7 @@ from cxrbench.comparison import (
     pool_counts,
     set_key,
 )
-from cxrbench.contracts import Features, Images, Probabilities, RunContext, Steppable
+from cxrbench.contracts import Diagnosed, Features, Images, Probabilities, RunContext, Steppable
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement
 from cxrbench.external import ExternalData
@@ -72,6 +72,7 @@ class Workbench:
     _renewed: set[str] = field(default_factory=set)
     _failures: dict[str, Exception] = field(default_factory=dict)
     _memorization: dict[float, MemorizationTest] = field(default_factory=dict)
+    _diagnoses: dict[str, list[str]] = field(default_factory=dict)
 
     def measure(self, trial: Trial) -> Measurement:
         """Do what the trial says.
@@ -111,6 +112,7 @@ class Workbench:
             films, key = pool.prefix(sets.n), canonical_hash([pool.key, "pool", sorted(sets.n.items())])
             scores = measure_pool_fidelity(films, key, sets, self._reference_key, self._extract, spec)
             pictures = {"generated": first_of_each(films)}
+            notes += [f"diagnosis: {sentence}" for sentence in self._diagnoses.get(pool.key, [])]
         return Measurement(classes, scores, count_films(sets.n, classes), notes, pictures=pictures)
 
     def _memorize(self, trial: Trial) -> Measurement:
@@ -250,6 +252,8 @@ class Workbench:
         try:
             with self._context(seed, spec.generator_steps) as ctx:
                 fitted, weights_key = fit_generator(generator, key, self.data, share, ctx, self.cache)
+                if isinstance(fitted, Diagnosed):
+                    self._diagnoses[weights_key] = list(fitted.diagnosis())
                 return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
         except Exception as error:
             self._remember(key, error)

@@ -170,3 +170,19 @@ def test_an_artifact_deleted_while_in_use_is_made_anew(tmp_path):
 def test_a_subfolder_in_an_artifact_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no subfolders"):
         Cache(tmp_path / "c").get("fit", "k" * 8, lambda path: (path / "sub").mkdir())
+
+
+def test_a_working_folder_outlives_a_kill_but_not_the_complete_artifact(tmp_path, build):
+    work = Cache(tmp_path).workdir("fit", KEY)
+    (work / "checkpoint").write_text("half way")
+    assert (Cache(tmp_path).workdir("fit", KEY) / "checkpoint").read_text() == "half way"
+    assert not any(Cache(tmp_path).workdir("fit", "cd" * 32).iterdir())
+    Cache(tmp_path).get("fit", KEY, build)
+    assert not work.exists()
+
+
+def test_dropping_an_artifact_drops_what_was_begun_of_it(tmp_path):
+    cache = Cache(tmp_path)
+    (cache.workdir("fit", KEY) / "checkpoint").write_text("half way")
+    cache.drop("fit", KEY)
+    assert not any(cache.workdir("fit", KEY).iterdir())

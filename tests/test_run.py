@@ -146,6 +146,25 @@ def test_a_failed_fit_is_not_repeated_for_every_ratio(run, tmp_path, monkeypatch
     assert [s for what, s in statuses(tmp_path / "r").items() if "counting" in what] == ["diverged"] * 9
 
 
+@dataclass
+class Frank(Classical):
+    """Says what went wrong in its fit."""
+
+    def diagnosis(self):
+        return ["class Normal has collapsed"]
+
+
+def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "frank", Frank)
+    assert run(tmp_path / "r", generators="frank,classical", ratios="0") == 0
+    notes = {
+        record.trial.generator.name: [note for note in record.notes if note.startswith("diagnosis: ")]
+        for record in Store(tmp_path / "r")
+        if record.trial.kind == "fidelity" and record.trial.generator
+    }
+    assert notes == {"frank": ["diagnosis: class Normal has collapsed"], "classical": []}
+
+
 def test_a_ratio_that_adds_nothing_is_no_arm(run, tmp_path):
     assert run(tmp_path / "r", ratios="0,0.001") == 1
     failed = [record for record in Store(tmp_path / "r") if record.status != "ok"]

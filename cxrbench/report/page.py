@@ -14,7 +14,9 @@ from cxrbench.records import Record
 from cxrbench.report import tables
 from cxrbench.report.analysis import Analysis, analyse_store
 from cxrbench.report.audits import audit_lines
+from cxrbench.report.claims import claim_lines
 from cxrbench.report.copies import by_class, flag_meaning
+from cxrbench.report.diagnoses import DIAGNOSIS, diagnosis_lines
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
 from cxrbench.report.flags import flag_sentences
 from cxrbench.report.reading import external_reading, stamp, utility_reading
@@ -56,7 +58,8 @@ def write_report(store: Store, analyses: Sequence[Analysis] | None = None) -> Pa
         pictures = {
             name: path.relative_to(store.root).as_posix() for name, path in draw_figures(analysis, store).items()
         }
-        parts += ["", *_section_page(analysis, pictures, audit_lines(store.root, analysis.section))]
+        audits, claims = audit_lines(store.root, analysis.section), claim_lines(store.root, analysis)
+        parts += ["", *_section_page(analysis, pictures, audits, claims)]
     page = store.root / "LEADERBOARD.md"
     write_atomically(page, ("\n".join(parts) + "\n").encode())
     return page
@@ -74,12 +77,12 @@ _INTRODUCTION = (
 )
 
 
-def _section_page(analysis: Analysis, pictures: dict[str, str], audits: list[str]) -> list[str]:
+def _section_page(analysis: Analysis, pictures: dict[str, str], audits: list[str], claims: list[str]) -> list[str]:
     section = analysis.section
     lines = [f"## {section.data}, tier `{section.tier}`", "", stamp(analysis.validity), "", *_facts(section), *audits]
     if not analysis.board.empty:
         lines += ["", "### Verdicts: what the classifier gains", "", *_verdicts(analysis)]
-    lines += _external(analysis)
+    lines += claims + _external(analysis)
     if not analysis.fidelity.empty:
         lines += ["", "### Fidelity", "", _FIDELITY_NOTE, *_fidelity(analysis)]
     if not analysis.copies.empty:
@@ -167,7 +170,7 @@ def _fidelity(analysis: Analysis) -> list[str]:
                 lines += ["", f"{name}:", "", tables.markdown(view)]
         lines += ["", "</details>"]
     own = list(analysis.fidelity[analysis.fidelity["control"].isna()]["generator"].unique())
-    lines += ["", *(f"- {text}" for text in flag_sentences(analysis.flags, own))]
+    lines += ["", *(f"- {text}" for text in flag_sentences(analysis.flags, own)), *diagnosis_lines(section)]
     if not analysis.agreement.empty:
         lines += [
             "",
@@ -175,7 +178,7 @@ def _fidelity(analysis: Analysis) -> list[str]:
         ]
         lines += ["", tables.markdown(agreement_view(analysis.agreement))]
     newest = newest_first(section.of("fidelity"))[0]  # older notes may have been mended since, e.g. by weights
-    return lines + [f"\n{note}" for note in newest.notes]
+    return lines + [f"\n{note}" for note in newest.notes if not note.startswith(DIAGNOSIS)]
 
 
 def _controls(analysis: Analysis) -> pd.DataFrame:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from cxrbench.contracts import Images, Pixels, Probabilities, RunContext
 from cxrbench.errors import UsageError
+from cxrbench_baselines import training
 from cxrbench_baselines.batches import FilmBatches, to_signed
 from cxrbench_baselines.nets import on_device, precision, seed_everything
-from cxrbench_baselines.training import run_steps
 
 RATES = (1.0, 0.5, 2.0, 0.25, 4.0)  # factors of the learning rate, in the order they are tried
 CHECKPOINTS = 8  # times the validation loss is looked at during a fit
@@ -114,7 +114,7 @@ class NetClassifier:
                     best, kept = found, copy.deepcopy(self._net.state_dict())
             return losses
 
-        run_steps(step, ctx)
+        training.train(step, ctx)
         self._net.load_state_dict(kept)
         return self
 

@@ -26,9 +26,10 @@ from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
-from cxrbench_baselines.generators.net import NetGenerator
+from cxrbench_baselines.generators.net import LatentGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
 from cxrbench_baselines.nets import adam, averaged, doublings, frozen, on_device, precision, seed_everything
+from cxrbench_baselines.training import Stateful
 
 
 @dataclass
@@ -45,7 +46,7 @@ class _Pair:
 
 @GENERATORS.register("dcgan")
 @dataclass
-class DCGAN(NetGenerator):
+class DCGAN(LatentGenerator):
     """Args:
     width: channels of the layer at full resolution; doubled at every halving, at most 8 times.
     latent: dimensions of the noise.
@@ -110,7 +111,22 @@ class DCGAN(NetGenerator):
             pair.generator_optimizer.step()
         if pair.average is not None:
             pair.average.update_parameters(pair.generator)
-        return {"generator_loss": g_loss.detach(), "discriminator_loss": d_loss.detach()}
+        return {
+            "generator_loss": g_loss.detach(),
+            "discriminator_loss": d_loss.detach(),
+            "discriminator_accuracy": torch.cat([on_real > 0, on_fake < 0]).float().mean(),
+        }
+
+    def parts(self) -> dict[str, Stateful]:
+        found: dict[str, Stateful] = {}
+        for label, pair in enumerate(self._pairs):
+            found[f"generator_{label}"] = pair.generator
+            found[f"discriminator_{label}"] = pair.discriminator
+            found[f"generator_optimizer_{label}"] = pair.generator_optimizer
+            found[f"discriminator_optimizer_{label}"] = pair.discriminator_optimizer
+            if pair.average is not None:
+                found[f"average_{label}"] = pair.average
+        return found
 
     def build_generator(self) -> nn.Module:
         return OnePerClass([self._net(self._facts["size"]) for _ in range(self._facts["classes"])])
