@@ -15,6 +15,7 @@ from cxrbench.cli_audit import audit
 from cxrbench.cli_compare import compare
 from cxrbench.cli_data import data_app
 from cxrbench.cli_run import EXIT_INTERRUPTED, ResultsOption, plan, run
+from cxrbench.cli_train import sample, train
 from cxrbench.cli_verify import rescore, verify
 from cxrbench.errors import CxrbenchError, UsageError
 
@@ -35,6 +36,8 @@ app.command()(audit)
 app.command()(compare)
 app.command()(verify)
 app.command()(rescore)
+app.command()(train)
+app.command()(sample)
 
 
 def _version(show: bool) -> None:
@@ -70,7 +73,7 @@ def report(results: ResultsOption = Path("results")) -> None:
 
 @app.command(name="list")
 def list_plugins() -> None:
-    """Show every generator, classifier, data set and extractor that is installed."""
+    """Show every generator, classifier, data set, extractor and recipe that is installed."""
     table = Table("kind", "name", "from", "what it is")
     for registry in _registries():
         for name in registry.names():
@@ -79,6 +82,7 @@ def list_plugins() -> None:
             except CxrbenchError as error:
                 summary, style = str(error), "red"
             table.add_row(registry.kind, name, registry.origin(name), summary, style=style)
+    _add_recipes(table)
     Console().print(table)
 
 
@@ -108,6 +112,19 @@ def info(name: Annotated[str, typer.Argument(help="Any name that `cxrbench list`
                 typer.echo(text + "\n")
         for key, value in plugin_parameters(cls()).items():
             typer.echo(f"  {key} = {value!r}")
+
+
+def _add_recipes(table: Table) -> None:
+    """One row per recipe; one that is wrong, or a folder that cannot be had, is a red row."""
+    from cxrbench.recipes import broken_folders, read_recipe, recipe_files
+
+    for path, origin in recipe_files().items():
+        try:
+            table.add_row("recipe", path.stem, origin, read_recipe(path).title)
+        except CxrbenchError as error:
+            table.add_row("recipe", path.stem, origin, str(error), style="red")
+    for name, why in broken_folders().items():
+        table.add_row("recipes", name, "", why, style="red")
 
 
 def _registries() -> list[Registry]:

@@ -21,6 +21,7 @@ from cxrbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cxrbench.plan import Plan
+    from cxrbench.recipes import Recipe
     from cxrbench.report.analysis import Analysis
     from cxrbench.runner import Outcome
     from cxrbench.stages import DataIndex
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130
 
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe", help="A published study (see `cxrbench list`) or a .toml: its options, where none is given here."
+    ),
+]
 DataOption = Annotated[
     str, typer.Option("--data", help="A data set's name (phantom, phantom:shortcut=0.5) or a folder or CSV.")
 ]
@@ -78,6 +85,8 @@ CleanOption = Annotated[
 
 
 def run(
+    context: typer.Context,
+    recipe: RecipeOption = "",
     data: DataOption = "phantom",
     generators: GeneratorsOption = DEFAULT_GENERATORS,
     classifiers: ClassifiersOption = "small-cnn",
@@ -103,7 +112,7 @@ def run(
 ) -> None:
     """Train generators and classifiers, measure, and write the leaderboard."""
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     asked = Asked(
         data=data,
         generators=generators,
@@ -123,10 +132,12 @@ def run(
         external=external,
         clean=clean,
     )
+    asked, study = _under_recipe(context, recipe, asked)
     store, index, planned = _prepare(asked, results, weights, quiet=quiet)
 
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.progress import make_reporter
+    from cxrbench.recipes import keep_recipe
     from cxrbench.report.analysis import analyse_store
     from cxrbench.report.page import write_report
     from cxrbench.runner import run_plan
@@ -134,6 +145,8 @@ def run(
     reporter = make_reporter(quiet)
     for note in [*planned.notes, *(planned.external.notes if planned.external else ())]:
         reporter.say(f"note: {note}")
+    if study:
+        keep_recipe(results, study, index.hash, planned.request.spec.hash)
     outcome = run_plan(
         planned,
         index,
@@ -156,6 +169,8 @@ def run(
 
 
 def plan(
+    context: typer.Context,
+    recipe: RecipeOption = "",
     data: DataOption = "phantom",
     generators: GeneratorsOption = DEFAULT_GENERATORS,
     classifiers: ClassifiersOption = "small-cnn",
@@ -196,6 +211,7 @@ def plan(
         external=external,
         clean=clean,
     )
+    asked, _ = _under_recipe(context, recipe, asked)
     store, _, planned = _prepare(asked, results, weights, quiet=False)
     table = Table("trial", "state", "key")
     done = 0
@@ -220,6 +236,18 @@ def use_weights(weights: str) -> None:
         if not Path(named).exists():
             raise UsageError(f"--weights {named}: there is no such file or folder")
     os.environ["CXRBENCH_WEIGHTS"] = weights
+
+
+def _under_recipe(context: typer.Context, name: str, asked: Asked) -> tuple[Asked, Recipe | None]:
+    """What is asked once a recipe, where one is named, has given the options that the command line does not."""
+    if not name:
+        return asked, None
+    from cxrbench.recipes import asked_under, find_recipe
+
+    recipe = find_recipe(name)
+    sources = {option: context.get_parameter_source(option) for option in Asked.model_fields}
+    given = {option for option, source in sources.items() if source and source.name != "DEFAULT"}
+    return asked_under(recipe, asked, given), recipe
 
 
 def _prepare(asked: Asked, results: Path, weights: str, *, quiet: bool) -> tuple[Store, DataIndex, Plan]:
@@ -248,5 +276,6 @@ def _summarise(outcome: Outcome, page: Path, analyses: Sequence[Analysis], index
     )
 
 
-def _interrupt(signum: int, frame: object) -> None:
+def interrupt(signum: int, frame: object) -> None:
+    """A signal handler: SIGTERM ends a command as Ctrl-C does."""
     raise KeyboardInterrupt

@@ -126,8 +126,8 @@ def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None
     extractors, notes = usable_extractors(request.extractors)
     grid = _Grid(
         request,
-        [_reference(name, generator, "generator", spec) for name, generator in generators.items()],
-        [_reference(name, classifier, "classifier", spec) for name, classifier in classifiers.items()],
+        [plugin_reference(name, generator, "generator", spec.image_size) for name, generator in generators.items()],
+        [plugin_reference(name, classifier, "classifier", spec.image_size) for name, classifier in classifiers.items()],
         {name: _extractor_reference(extractor) for name, extractor in extractors.items()},
         external,
     )
@@ -248,10 +248,15 @@ def _check_roles(request: Request, generators: dict[str, Generator], classifiers
             raise UsageError(f"--tune {request.spec.tuning_trials}: {name} proposes no other configurations of itself")
 
 
-def _reference(
-    name: str, plugin: Generator | Classifier, kind: Literal["generator", "classifier"], spec: BenchSpec
+def plugin_reference(
+    name: str, plugin: Generator | Classifier, kind: Literal["generator", "classifier"], size: int
 ) -> PluginRef:
-    files = plugin.preflight(spec.image_size) if isinstance(plugin, Preflight) else {}
+    """A plug-in as trials name it, for films of ``size`` pixels; ``name`` is what ``Registry.parse`` returned.
+
+    Raises:
+        UsageError: its preflight fails.
+    """
+    files = plugin.preflight(size) if isinstance(plugin, Preflight) else {}
     identity = {**plugin_identity(name.partition(":")[0], plugin), "files": dict(files)}
     params = plugin_parameters(plugin)
     return PluginRef(name=name, kind=kind, params=params, identity=canonical_hash(identity), control=role_of(plugin))

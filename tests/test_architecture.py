@@ -21,8 +21,8 @@ LAYERS = [
     {"external", "synthesis", "learning", "comparison"},
     {"plan", "executors", "checks", "audit"},
     {"workbench"},
-    {"asked", "runner", "report", "verification", "rerun", "rescoring"},
-    {"cli_data", "cli_audit", "cli_compare", "cli_run", "cli_verify"},
+    {"asked", "recipes", "runner", "report", "verification", "rerun", "rescoring", "models", "film_files"},
+    {"cli_data", "cli_audit", "cli_compare", "cli_run", "cli_train", "cli_verify"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
