@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.classifiers.net import NetClassifier
 from cxrbench_baselines.classifiers.torchvision_nets import GreyToImagenet
+from cxrbench_baselines.generators.augment import DRAWS, augmented
 from cxrbench_baselines.generators.cgan import CGAN, CGANDiscriminator, CGANGenerator
 from cxrbench_baselines.generators.cgan_seed import SeedCGAN, SeedDiscriminator, SeedGenerator
 from cxrbench_baselines.generators.dcgan import DCGAN, DCGANDiscriminator, DCGANGenerator
@@ -47,29 +48,34 @@ def reference_loop(plugin_class: type) -> ReferenceLoop | None:
 
 
 def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]:
-    """``cgan``: projection discriminator, lazy R1, moving average."""
+    """``cgan``: relativistic pairs, augmentation, projection discriminator, lazy R1 and R2, moving average."""
     classes = len(train.classes)
     generator = PlainCGANGenerator(train.size, classes, plugin.width, plugin.latent).to(ctx.device)
-    discriminator = CGANDiscriminator(train.size, classes, plugin.width).to(ctx.device)
+    discriminator = CGANDiscriminator(train.size, classes, plugin.discriminator_width).to(ctx.device)
     average = averaged(generator, plugin.decay)
-    generator_optimizer = torch.optim.Adam(generator.parameters(), plugin.generator_rate, betas=(0.5, 0.99))
-    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), plugin.discriminator_rate, betas=(0.5, 0.99))
+    generator_optimizer = torch.optim.Adam(generator.parameters(), plugin.rate, betas=(0.0, 0.99))
+    discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), plugin.rate, betas=(0.0, 0.99))
+
+    def judged(films: Tensor, labels: Tensor) -> Tensor:
+        shown = augmented(films, torch.randn(len(films), DRAWS, device=ctx.device)) if plugin.augment else films
+        return discriminator(shown, labels)
+
     batches = endless(normalised(train), train.labels, plugin.batch, balanced=True)
     for step, (real, labels) in enumerate(batches):
         real, labels = real.to(ctx.device), labels.to(ctx.device)
         fake = generator(torch.randn(len(real), plugin.latent, device=ctx.device), labels)
 
         discriminator_optimizer.zero_grad()
-        on_real, on_fake = discriminator(real, labels), discriminator(fake.detach(), labels)
-        d_loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        d_loss = F.softplus(judged(fake.detach(), labels) - judged(real, labels)).mean()
         if step % plugin.penalty_every == 0:
-            real.requires_grad_(True)
-            d_loss = d_loss + plugin.penalty * plugin.penalty_every * r1(discriminator(real, labels), real)
+            for films in (real.clone(), fake.detach()):
+                films.requires_grad_(True)
+                d_loss = d_loss + plugin.penalty * plugin.penalty_every * r1(judged(films, labels), films)
         d_loss.backward()
         discriminator_optimizer.step()
 
         generator_optimizer.zero_grad()
-        g_loss = F.softplus(-discriminator(fake, labels)).mean()
+        g_loss = F.softplus(judged(real, labels) - judged(fake, labels)).mean()
         g_loss.backward()
         generator_optimizer.step()
         average.update_parameters(generator)
@@ -173,12 +179,9 @@ OWN_LOOP = ("setup", "training_step")  # a classifier that overrides one of thes
 class PlainCGANGenerator(CGANGenerator):
     """The same layers without the plug-in's switch to channels-last, which would be kept by all that follows."""
 
-    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        maps = self.project(torch.cat([noise, self.embed(labels)], dim=1)).unflatten(1, (-1, self.start, self.start))
-        maps = F.relu(self.norms[0](maps, labels))
-        for up, norm in zip(self.ups, self.norms[1:], strict=True):
-            maps = F.relu(norm(up(maps), labels))
-        return torch.tanh(self.out(maps))[:, :, : self.size, : self.size]
+    def first_maps(self, style: Tensor) -> Tensor:
+        maps: Tensor = self.project(style).unflatten(1, (-1, self.start, self.start))
+        return maps
 
 
 class PlainDCGANGenerator(DCGANGenerator):

@@ -1,9 +1,11 @@
-"""The study's idea, a label-conditional GAN, made to converge on small data.
+"""The study's idea, a label-conditional GAN, by an objective that converges on small data.
 
-Against the seed recipe (``cgan-seed``): the discriminator is stepped every step; it has no batch norm, sees
-the spread of its batch and is kept smooth by a penalty (``stabilisers``). The label enters through conditional
-batch norm in the generator and projection in the discriminator (Miyato & Koyama, "cGANs with projection
-discriminator", ICLR 2018). Films are sampled from an exponential moving average of the weights.
+Against the seed recipe (``cgan-seed``): the discriminator is stepped every step, has no batch norm, sees the spread
+of its batch and every film augmented. The objective is that of R3GAN (Huang et al., "The GAN is dead; long live the
+GAN! A modern GAN baseline", NeurIPS 2024): relativistic pairing, whose landscape has no collapsed minima, with R1
+and R2 penalties, with which it converges. The label enters as in a conditional norm (generator) and by projection
+(discriminator; Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018, equation 3). Films are sampled
+from a moving average of the weights. No batch norm anywhere: a film must not depend on the batch it is in.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +24,16 @@ from torch.optim.swa_utils import AveragedModel
 from cxrbench.contracts import Images, RunContext
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
-from cxrbench_baselines.generators.net import NetGenerator
+from cxrbench_baselines.generators.augment import DRAWS, augmented
+from cxrbench_baselines.generators.net import LatentGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
 from cxrbench_baselines.nets import adam, averaged, doublings, frozen, on_device, precision, seed_everything
+from cxrbench_baselines.training import Stateful
+
+LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
+
+STYLE = 128  # dimensions of the vector that noise and label are mapped to
+FULL_WIDTH_TO = 16  # pixels up to which maps have all channels; above, memory and time are what they cost
 
 
 @dataclass
@@ -41,25 +52,28 @@ class _State:
 
 @GENERATORS.register("cgan")
 @dataclass
-class CGAN(NetGenerator):
+class CGAN(LatentGenerator):
     """Args:
-    width: channels of the layer at full resolution; doubled at every halving, at most 4 times.
+    width: channels of the generator's finest maps; four times as many in its coarse ones.
+    discriminator_width: channels of the discriminator's finest maps; up to four times as many below.
     latent: dimensions of the noise.
     batch: films per step.
-    generator_rate, discriminator_rate: Adam's learning rates.
-    penalty: weight of R1, the squared gradient at real films.
+    rate: Adam's learning rate, of both nets.
+    penalty: weight of R1 and of R2, the squared gradients at real and at generated films.
     penalty_every: steps between two penalties (each weighted up by this number).
     decay: of the moving average of the generator's weights.
+    augment: show the discriminator augmented films.
     """
 
-    width: int = 32
     latent: int = 64
+    width: int = 16
+    discriminator_width: int = 32
     batch: int = 32
-    generator_rate: float = 5e-4
-    discriminator_rate: float = 1e-3
-    penalty: float = 0.2
+    rate: float = 1e-3
+    penalty: float = 0.05
     penalty_every: int = 8
-    decay: float = 0.995
+    decay: float = 0.998
+    augment: bool = True
 
     _state: _State | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -67,7 +81,7 @@ class CGAN(NetGenerator):
         seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
         generator = on_device(self.build_generator(), ctx.device)
-        discriminator = on_device(CGANDiscriminator(**self._facts, width=self.width), ctx.device)
+        discriminator = on_device(CGANDiscriminator(**self._facts, width=self.discriminator_width), ctx.device)
         average = averaged(generator, self.decay)
         self._sampler = average.module
         self._state = _State(
@@ -76,8 +90,8 @@ class CGAN(NetGenerator):
             generator,
             discriminator,
             average,
-            adam(generator, self.generator_rate, 0.5, 0.99),
-            adam(discriminator, self.discriminator_rate, 0.5, 0.99),
+            adam(generator, self.rate, 0.0, 0.99),
+            adam(discriminator, self.rate, 0.0, 0.99),
             ctx.seed,
             ctx.device,
         )
@@ -88,76 +102,132 @@ class CGAN(NetGenerator):
     def steps_per_cycle(self) -> int:
         return self.penalty_every
 
+    def parts(self) -> Mapping[str, Stateful]:
+        state = self._ready()
+        return {
+            "generator": state.generator,
+            "discriminator": state.discriminator,
+            "average": state.average,
+            "generator_optimizer": state.generator_optimizer,
+            "discriminator_optimizer": state.discriminator_optimizer,
+        }
+
     def training_step(self, step: int) -> Mapping[str, Tensor]:
-        """One discriminator step (with R1 at every ``penalty_every``-th) and one generator step."""
-        state = self._state
-        assert state is not None, "call setup first"
+        """One discriminator step (with R1 and R2 at every ``penalty_every``-th) and one generator step."""
+        state = self._ready()
         real, labels = state.batches.at(step)
-        noise = step_noise(state.seed, step, (len(real), self.latent), state.device)
+        noise = step_noise(state.seed, step, (len(real), self.latent + 4 * DRAWS), state.device)
+        views = noise[:, self.latent :].unflatten(1, (4, DRAWS))
         with precision(state.device):
-            fake = state.generator(noise, labels)
-            both = torch.cat([real, fake.detach().float()])
-            on_real, on_fake = state.discriminator(both, labels.repeat(2), groups=2).float().chunk(2)
-            d_loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+            fake = state.generator(noise[:, : self.latent], labels).float()
+            shown = torch.cat([self._shown(real, views[:, 0]), self._shown(fake.detach(), views[:, 1])])
+            on_real, on_fake = state.discriminator(shown, labels.repeat(2), groups=2).float().chunk(2)
+            # Huang et al., equation 2: each generated film is judged against a real one, here of its class.
+            d_loss = F.softplus(on_fake - on_real).mean()
+        penalised = d_loss
         if step % self.penalty_every == 0:
-            d_loss = d_loss + self.penalty * self.penalty_every * r1_penalty(
-                lambda films: state.discriminator(films, labels), real, state.device
+            penalised = d_loss + self.penalty * self.penalty_every * sum(
+                r1_penalty(partial(self._judged, view, labels), films, state.device)
+                for films, view in ((real, views[:, 0]), (fake, views[:, 1]))
             )
         state.discriminator_optimizer.zero_grad(set_to_none=True)
-        d_loss.backward()
+        penalised.backward()
         state.discriminator_optimizer.step()
 
         with frozen(state.discriminator):
             with precision(state.device):
-                g_loss = F.softplus(-state.discriminator(fake, labels).float()).mean()
+                with torch.no_grad():
+                    beside = state.discriminator(self._shown(real, views[:, 2]), labels).float()
+                judged = state.discriminator(self._shown(fake, views[:, 3]), labels).float()
+                g_loss = F.softplus(beside - judged).mean()
             state.generator_optimizer.zero_grad(set_to_none=True)
             g_loss.backward()
             state.generator_optimizer.step()
         state.average.update_parameters(state.generator)
-        return {"generator_loss": g_loss.detach(), "discriminator_loss": d_loss.detach()}
+        return {
+            "generator_loss": g_loss.detach(),
+            "discriminator_loss": d_loss.detach(),
+            "discriminator_accuracy": (on_real > on_fake).float().mean(),
+        }
 
     def build_generator(self) -> CGANGenerator:
         return CGANGenerator(**self._facts, width=self.width, latent=self.latent)
 
+    def _judged(self, draws: Tensor, labels: Tensor, films: Tensor) -> Tensor:
+        logits: Tensor = self._ready().discriminator(self._shown(films, draws), labels)
+        return logits
 
-class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose scale and shift are looked up by label."""
+    def _shown(self, films: Tensor, draws: Tensor) -> Tensor:
+        return augmented(films, draws) if self.augment else films
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def _ready(self) -> _State:
+        assert self._state is not None, "call setup first"
+        return self._state
+
+
+class StyleNorm(nn.Module):
+    """Maps brought to unit power film by film, then scaled and shifted by what noise and label were mapped to.
+
+    In the place of conditional batch norm (Miyato & Koyama, 2018), as Karras et al., "A style-based generator
+    architecture" (CVPR 2019), equation 1, but for the mean, which is kept.
+    """
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
-        self.scale, self.shift = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
-        nn.init.ones_(self.scale.weight)
-        nn.init.zeros_(self.shift.weight)
+        self.affine = nn.Linear(STYLE, 2 * channels)
+        nn.init.normal_(self.affine.weight, 0.0, 0.05)
+        nn.init.zeros_(self.affine.bias)
 
-    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        scale, shift = self.scale(labels), self.shift(labels)
-        return torch.addcmul(shift[:, :, None, None], self.norm(maps), scale[:, :, None, None])
+    def forward(self, maps: Tensor, style: Tensor) -> Tensor:
+        scale, shift = self.affine(style)[:, :, None, None].chunk(2, dim=1)
+        power = maps.float().square().mean(dim=(1, 2, 3), keepdim=True)
+        return torch.addcmul(shift, maps * (power + 1e-4).rsqrt().to(maps.dtype), 1 + scale)
 
 
 class CGANGenerator(nn.Module):
-    """Noise ``[B, latent]`` and labels ``[B]`` to films ``[B, 1, size, size]`` in [-1, 1]."""
+    """Noise ``[B, latent]`` and labels ``[B]`` to films ``[B, 1, size, size]`` in [-1, 1].
+
+    Every resolution adds its part of the film (Karras et al., "Analyzing and improving the image quality of
+    StyleGAN", CVPR 2020, section 4.1), so that the coarse film is learned first.
+    """
 
     def __init__(self, size: int, classes: int, width: int, latent: int) -> None:
         super().__init__()
         count, self.start = doublings(size)
-        channels = [width * 2 ** min(level, 2) for level in range(count - 1, -1, -1)]
+        channels = [_channels(width, self.start * 2**level) for level in range(count)]
         self.size = size
-        self.embed = nn.Embedding(classes, 16)
-        self.project = nn.Linear(latent + 16, channels[0] * self.start**2)
-        self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=False) for c_in, c_out in itertools.pairwise(channels)
+        self.embed = nn.Embedding(classes, latent)
+        self.style = nn.Sequential(
+            nn.Linear(2 * latent, STYLE), nn.LeakyReLU(0.2), nn.Linear(STYLE, STYLE), nn.LeakyReLU(0.2)
         )
-        self.norms = nn.ModuleList(ConditionalBatchNorm(c, classes) for c in channels)
-        self.out = nn.ConvTranspose2d(channels[-1], 1, 4, 2, 1)
+        self.project = nn.Linear(STYLE, channels[0] * self.start**2)
+        self.norms_in = nn.ModuleList(StyleNorm(c) for c in channels)
+        self.convolutions = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in channels)
+        self.norms_out = nn.ModuleList(StyleNorm(c) for c in channels)
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in itertools.pairwise(channels))
+        self.films = nn.ModuleList(_faint(nn.Conv2d(c, 4, 3, padding=1)) for c in channels)
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        maps = self.project(torch.cat([noise, self.embed(labels)], dim=1))
-        maps = maps.unflatten(1, (-1, self.start, self.start)).contiguous(memory_format=torch.channels_last)
-        maps = F.relu(self.norms[0](maps, labels))
-        for up, norm in zip(self.ups, self.norms[1:], strict=True):
-            maps = F.relu(norm(up(maps), labels))
-        return torch.tanh(self.out(maps))[:, :, : self.size, : self.size]
+        noise = noise * (noise.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        style = self.style(torch.cat([noise, self.embed(labels)], dim=1))
+        maps = self.first_maps(style)
+        film: Tensor | None = None
+        for level, convolution in enumerate(self.convolutions):
+            if level:
+                maps = self.ups[level - 1](maps)
+            maps = F.leaky_relu(self.norms_in[level](maps, style), 0.2)
+            maps = F.leaky_relu(self.norms_out[level](maps + convolution(maps), style), 0.2)
+            part = F.pixel_shuffle(self.films[level](maps), 2).float()
+            if film is not None:
+                part = part + F.interpolate(film, scale_factor=2.0, mode="bilinear", align_corners=False)
+            film = part
+        assert film is not None
+        return torch.tanh(film)[:, :, : self.size, : self.size]
+
+    def first_maps(self, style: Tensor) -> Tensor:
+        """The coarsest maps ``[B, C, start, start]``, channels-last: all that follow keep that layout."""
+        maps: Tensor = self.project(style).unflatten(1, (-1, self.start, self.start))
+        return maps.contiguous(memory_format=torch.channels_last)
 
 
 class CGANDiscriminator(nn.Module):
@@ -169,18 +239,41 @@ class CGANDiscriminator(nn.Module):
         channels = [1, *(width * 2 ** min(level, 2) for level in range(count))]
         layers: list[nn.Module] = []
         for c_in, c_out in itertools.pairwise(channels):
-            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2)]
+            layers += [_even(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.2)]
         self.encode = nn.Sequential(*layers)
         with torch.no_grad():
             maps = self.encode(torch.zeros(1, 1, size, size))
-        self.hidden = nn.Linear((maps.shape[1] + 1) * maps.shape[2] * maps.shape[3], 128)
+        self.hidden = _even(nn.Linear((maps.shape[1] + 1) * maps.shape[2] * maps.shape[3], 128))
         self.judge = nn.Linear(128, 1)
         self.project = nn.Embedding(classes, 128)
         nn.init.normal_(self.project.weight, 0.0, 0.1)
 
     def forward(self, films: Tensor, labels: Tensor, groups: int = 1) -> Tensor:
-        """``groups`` parts of the batch are judged in one pass; each part's spread is its own."""
-        maps = append_spread(self.encode(films), groups)
+        """``groups`` equal parts of the batch are judged in one pass; each class of each part has its own spread."""
+        classes = self.project.num_embeddings
+        part = torch.arange(groups, device=labels.device).repeat_interleave(len(labels) // groups)
+        maps = append_spread(self.encode(films), part * classes + labels, groups * classes)
         hidden = F.leaky_relu(self.hidden(maps.flatten(1)), 0.2)
         logits: Tensor = self.judge(hidden)[:, 0] + (hidden * self.project(labels)).sum(dim=1)
         return logits
+
+
+def _even(layer: LayerT) -> LayerT:
+    """He et al., "Delving deep into rectifiers" (ICCV 2015), equation 14: signals keep their power through the layers.
+
+    torch's own start loses more than half of it in each, and a discriminator without norms then needs hundreds of
+    steps to see anything.
+    """
+    nn.init.kaiming_normal_(layer.weight, a=0.2)
+    return layer
+
+
+def _faint(layer: nn.Conv2d) -> nn.Conv2d:
+    """Start films near a middle grey, where Tanh has slope."""
+    nn.init.normal_(layer.weight, 0.0, 0.01)
+    return layer
+
+
+def _channels(width: int, side: int) -> int:
+    """Channels of the maps of ``side`` pixels: fewer the finer they are."""
+    return 4 * width if side <= FULL_WIDTH_TO else 2 * width if side <= 2 * FULL_WIDTH_TO else width

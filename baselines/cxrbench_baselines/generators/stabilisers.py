@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cxrbench_baselines.nets import precision
 
@@ -26,17 +27,25 @@ def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor, device: s
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()
 
 
-def append_spread(maps: Tensor, groups: int = 1) -> Tensor:
-    """Append one map that holds the batch's standard deviation: ``[B, C, H, W]`` to ``[B, C + 1, H, W]``.
+def append_spread(maps: Tensor, kinds: Tensor | None = None, count: int = 1) -> Tensor:
+    """Append one map that holds how much the films of the batch differ: ``[B, C, H, W]`` to ``[B, C + 1, H, W]``.
 
-    Karras et al., "Progressive growing of GANs" (ICLR 2018), section 3. Without it the generators here
-    collapse to one film per class within minutes: a discriminator that sees one film at a time cannot
-    object to films that are all alike.
+    Karras et al., "Progressive growing of GANs" (ICLR 2018), section 3, but place by place, and among films of a
+    kind: where a batch holds several classes, their difference would hide that each is one film over and over.
+    Without it the generators here collapse to one film per class within minutes: a discriminator that sees one film
+    at a time cannot object to films that are all alike.
 
     Args:
-        groups: equal parts of the batch (e.g. real, generated) whose spreads are taken apart.
+        kinds: int64 ``[B]`` in ``[0, count)``; films of one kind (real or generated, of one class) are compared. One
+            kind where None.
     """
-    parts = maps.float().unflatten(0, (groups, -1))
-    spread = (parts.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    plane = spread.repeat_interleave(parts.shape[1])[:, None, None, None].to(maps.dtype)
-    return torch.cat([maps, plane.expand(-1, 1, *maps.shape[2:])], dim=1)
+    if kinds is None:
+        kinds = torch.zeros(len(maps), dtype=torch.int64, device=maps.device)
+    member = F.one_hot(kinds, count).float()  # [B, count]
+    share = member / member.sum(dim=0).clamp_min(1.0)
+    values = maps.float().flatten(1)
+    # In two passes: a difference of squares would lose in float32 what little a collapsed batch differs.
+    away = values - (share.T @ values)[kinds]
+    spread = (share.T @ away.square() + 1e-8).sqrt()[kinds]
+    plane = spread.view_as(maps).mean(dim=1, keepdim=True).to(maps.dtype)
+    return torch.cat([maps, plane], dim=1)

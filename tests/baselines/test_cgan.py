@@ -1,0 +1,82 @@
+"""The conditional GAN: what augmentation does to films, and that the GAN learns class and variety."""
+
+import numpy as np
+import torch
+
+from cxrbench.checks import toy_films
+from cxrbench.contracts import Images, RunContext
+from cxrbench_baselines.generators.augment import DRAWS, augmented
+from cxrbench_baselines.generators.cgan import CGAN, CGANGenerator
+
+
+def context(tmp_path, seed=0, budget=0):
+    return RunContext(seed, "cpu", budget, tmp_path)
+
+
+def test_augmentation_at_the_middle_of_its_ranges_only_cuts_out_the_centre():
+    films = torch.rand(2, 1, 32, 32) * 2 - 1
+    seen = augmented(films, torch.zeros(2, DRAWS))
+    cut = torch.zeros(32, 32, dtype=torch.bool)
+    cut[9:24, 9:24] = True  # places less than a quarter of the side from the middle, 16
+    assert torch.allclose(seen[..., ~cut], films[..., ~cut], atol=1e-5)
+    assert seen[..., cut].abs().max() == 0
+
+
+def test_augmentation_moves_a_film_by_whole_pixels():
+    films = torch.zeros(1, 1, 32, 32)
+    films[..., 5, 6] = 1.0
+    draws = torch.zeros(1, DRAWS)
+    draws[0, 2] = 8.0  # to the end of the range: an eighth of the side
+    draws[0, 4:] = 8.0  # the cutout in a corner
+    mean = films.mean()
+    moved = augmented(films, draws)
+    assert torch.nonzero(moved > 0.5).tolist() == [[0, 0, 5, 2]]
+    assert abs(moved.max() - (1 - mean + mean)) < 1e-4
+
+
+def test_each_film_is_augmented_by_its_own_draws_and_differentiably():
+    film = torch.rand(1, 1, 16, 16).repeat(2, 1, 1, 1).requires_grad_(True)
+    seen = augmented(film, torch.randn(2, DRAWS, generator=torch.Generator().manual_seed(0)))
+    assert not torch.allclose(seen[0], seen[1])
+    seen.sum().backward()
+    assert film.grad.abs().sum() > 0
+
+
+def test_a_film_does_not_depend_on_the_others_of_its_batch():
+    net = CGANGenerator(32, 3, width=4, latent=8).eval()
+    noise, labels = torch.randn(5, 8), torch.tensor([0, 1, 2, 0, 1])
+    with torch.inference_mode():
+        together, alone = net(noise, labels), net(noise[2:3], labels[2:3])
+    assert torch.allclose(together[2:3], alone, atol=1e-5)
+
+
+def test_each_net_moves_at_every_step(tmp_path):
+    generator = CGAN(width=4, discriminator_width=4, batch=6)
+    generator.setup(toy_films(16), context(tmp_path))
+    for step in range(2):
+        before = {name: [p.clone() for p in net.parameters()] for name, net in nets_of(generator).items()}
+        losses = generator.training_step(step)
+        assert 0 <= losses["discriminator_accuracy"] <= 1
+        for name, net in nets_of(generator).items():
+            assert any(not torch.equal(a, b) for a, b in zip(before[name], net.parameters(), strict=True)), name
+
+
+def nets_of(generator):
+    return {name: part for name, part in generator.parts().items() if name in ("generator", "discriminator")}
+
+
+def test_cgan_learns_the_class_and_keeps_films_apart(tmp_path):
+    """Direction: after a short fit, class means are ordered as in the data and films differ."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    levels = 40 + 80 * labels + rng.integers(-25, 25, len(labels))
+    pixels = np.broadcast_to(levels[:, None, None, None], (len(labels), 1, 32, 32)).astype(np.uint8)
+    train = Images(pixels.copy(), labels, ("a", "b", "c"))
+    generator = CGAN(width=4, discriminator_width=16, batch=24, decay=0.9, augment=False)
+    generator.fit(train, context(tmp_path, budget=200))
+    labels = np.repeat([0, 1, 2], 24)
+    films = generator.sample(labels, context(tmp_path, seed=1))
+    means = [films[labels == label].mean() for label in range(3)]
+    assert means == sorted(means)
+    assert means[2] - means[0] > 40
+    assert films[labels == 0].astype(float).std(axis=0).mean() > 3
