@@ -2,14 +2,16 @@
 
 It did not converge for its authors and is not expected to here: it is in the registry so that the failure
 can be reproduced and explained. What to note: the discriminator is stepped once per 10 generator steps, on
-batches of 4, with batch norm and with dropout before its sigmoid. Single precision throughout, as theirs.
+batches of 4, with batch norm and with dropout before its sigmoid, and hears of the label through one map.
+Each of these choices is a parameter, so that it can be undone alone. Single precision throughout, as theirs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +21,16 @@ from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
-from cxrbench_baselines.generators.net import NetGenerator
+from cxrbench_baselines.generators.net import LatentGenerator
 from cxrbench_baselines.nets import adam, frozen, seed_everything
+from cxrbench_baselines.training import Stateful
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
+GROUP = 16  # channels normalised together where the batch is not (Wu & He, table 3)
+
+Normalise = Literal["batch", "group"]
+Conditioning = Literal["map", "projection"]
 
 
 @dataclass
@@ -39,14 +46,20 @@ class _State:
 
 @GENERATORS.register("cgan-seed")
 @dataclass
-class SeedCGAN(NetGenerator):
+class SeedCGAN(LatentGenerator):
     """Args:
     width: base filters (64 in the study).
     latent: dimensions of the noise.
     batch: films per step (4 in the study).
     rate, beta1: of Adam, for both nets.
     discriminator_every: generator steps per discriminator step (10 in the study).
-    dropout: before the discriminator's dense layer.
+    dropout: before the discriminator's dense layer (0.5 in the study).
+    normalise: ``batch`` (the study's) or ``group``: each film by itself, in groups of channels, so that the
+        size of the batch is of no effect (Wu & He, "Group normalization", ECCV 2018); in both nets.
+    conditioning: ``map`` (the study's), the label as one more map of the generator's first layer and of the
+        discriminator's film; or ``projection``, the label beside the noise, and in the discriminator as a
+        vector whose product with the film's features is added to the logit (Miyato & Koyama, "cGANs with
+        projection discriminator", ICLR 2018).
     """
 
     width: int = 64
@@ -55,6 +68,8 @@ class SeedCGAN(NetGenerator):
     beta1: float = 0.5
     discriminator_every: int = 10
     dropout: float = 0.5
+    normalise: Normalise = "batch"
+    conditioning: Conditioning = "map"
 
     sampling_batch: ClassVar[int] = 16  # films of 300 px through 512 channels: memory
 
@@ -71,7 +86,13 @@ class SeedCGAN(NetGenerator):
         seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
         generator = self.build_generator().to(ctx.device)
-        discriminator = SeedDiscriminator(**self._facts, width=self.width, dropout=self.dropout).to(ctx.device)
+        discriminator = SeedDiscriminator(
+            **self._facts,
+            width=self.width,
+            dropout=self.dropout,
+            normalise=self.normalise,
+            conditioning=self.conditioning,
+        ).to(ctx.device)
         self._sampler = generator
         self._state = _State(
             FilmBatches(train, self.batch, ctx.device, ctx.seed),
@@ -83,6 +104,15 @@ class SeedCGAN(NetGenerator):
             ctx.device,
         )
 
+    def parts(self) -> dict[str, Stateful]:
+        assert self._state is not None, "call setup first"
+        return {
+            "generator": self._state.generator,
+            "discriminator": self._state.discriminator,
+            "generator_optimizer": self._state.generator_optimizer,
+            "discriminator_optimizer": self._state.discriminator_optimizer,
+        }
+
     def images_per_step(self) -> int:
         return self.batch
 
@@ -90,11 +120,16 @@ class SeedCGAN(NetGenerator):
         return self.discriminator_every
 
     def training_step(self, step: int) -> Mapping[str, Tensor]:
-        """One generator step; at every ``discriminator_every``-th a discriminator step before it."""
+        """One generator step; at every ``discriminator_every``-th a discriminator step before it.
+
+        Returns:
+            ``generator_loss``, and where the discriminator is stepped ``discriminator_loss`` and
+            ``discriminator_accuracy``, the share of real and generated films that it told rightly in that step.
+        """
         state = self._state
         assert state is not None, "call setup first"
         real, labels = state.batches.at(step)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         if step % self.discriminator_every == 0:
             fake = state.generator(self._noise(2 * step, len(real)), labels).detach()
             on_real, on_fake = state.discriminator(real, labels), state.discriminator(fake, labels)
@@ -105,7 +140,8 @@ class SeedCGAN(NetGenerator):
             state.discriminator_optimizer.zero_grad(set_to_none=True)
             d_loss.backward()
             state.discriminator_optimizer.step()
-            losses["discriminator_loss"] = d_loss.detach()
+            told = torch.cat([on_real > 0.5, on_fake < 0.5]).float().mean()
+            losses |= {"discriminator_loss": d_loss.detach(), "discriminator_accuracy": told}
         with frozen(state.discriminator):
             judged = state.discriminator(state.generator(self._noise(2 * step + 1, len(real)), labels), labels)
             g_loss = F.binary_cross_entropy(judged, torch.ones_like(judged))
@@ -115,7 +151,13 @@ class SeedCGAN(NetGenerator):
         return losses | {"generator_loss": g_loss.detach()}
 
     def build_generator(self) -> SeedGenerator:
-        return SeedGenerator(**self._facts, width=self.width, latent=self.latent)
+        return SeedGenerator(
+            **self._facts,
+            width=self.width,
+            latent=self.latent,
+            normalise=self.normalise,
+            conditioning=self.conditioning,
+        )
 
     def _noise(self, number: int, films: int) -> Tensor:
         assert self._state is not None
@@ -123,57 +165,96 @@ class SeedCGAN(NetGenerator):
 
 
 class SeedGenerator(nn.Module):
-    """Noise and labels to films: 16-fold enlargement by four transposed convolutions, then cropped."""
+    """Noise ``[B, latent]`` and labels ``[B]`` to films ``[B, 1, size, size]`` in [-1, 1].
 
-    def __init__(self, size: int, classes: int, width: int, latent: int) -> None:
+    Four transposed convolutions enlarge 16-fold; what is too large is cropped.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        width: int,
+        latent: int,
+        normalise: Normalise = "batch",
+        conditioning: Conditioning = "map",
+    ) -> None:
         super().__init__()
-        self.size, self.start = size, -(-size // 16)
-        self.embed = nn.Sequential(nn.Embedding(classes, EMBEDDING), nn.Linear(EMBEDDING, self.start**2))
-        self.project = nn.Linear(latent, 8 * width * self.start**2)
+        self.size, self.start, self.as_map = size, -(-size // 16), conditioning == "map"
+        self.embed: nn.Module = nn.Embedding(classes, EMBEDDING)
+        if self.as_map:
+            self.embed = nn.Sequential(self.embed, nn.Linear(EMBEDDING, self.start**2))
+        self.project = nn.Linear(latent + (0 if self.as_map else EMBEDDING), 8 * width * self.start**2)
         self.decode = nn.Sequential(
-            *_conv_layer_set(nn.ConvTranspose2d(8 * width + 1, 4 * width, 4, 2, 1), nn.ReLU()),
-            *_conv_layer_set(nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1), nn.ReLU()),
-            *_conv_layer_set(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.ReLU()),
+            *_conv_layer_set(nn.ConvTranspose2d(8 * width + self.as_map, 4 * width, 4, 2, 1), normalise, nn.ReLU()),
+            *_conv_layer_set(nn.ConvTranspose2d(4 * width, 2 * width, 4, 2, 1), normalise, nn.ReLU()),
+            *_conv_layer_set(nn.ConvTranspose2d(2 * width, width, 4, 2, 1), normalise, nn.ReLU()),
             nn.ConvTranspose2d(width, 1, 4, 2, 1),
             nn.Tanh(),
         )
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        maps = self.project(noise).unflatten(1, (-1, self.start, self.start))
-        label_map = self.embed(labels).unflatten(1, (1, self.start, self.start))
-        films: Tensor = self.decode(torch.cat([maps, label_map], dim=1))
+        label = self.embed(labels)
+        maps = self.project(noise if self.as_map else torch.cat([noise, label], dim=1))
+        maps = maps.unflatten(1, (-1, self.start, self.start))
+        if self.as_map:
+            maps = torch.cat([maps, label.unflatten(1, (1, self.start, self.start))], dim=1)
+        films: Tensor = self.decode(maps)
         return films[:, :, : self.size, : self.size]
 
 
 class SeedDiscriminator(nn.Module):
-    """Films and labels to the probability ``[B]`` that the film is real."""
+    """Films ``[B, 1, size, size]`` in [-1, 1] and labels ``[B]`` to the probability ``[B]`` that the film is real."""
 
-    def __init__(self, size: int, classes: int, width: int, dropout: float) -> None:
+    def __init__(
+        self,
+        size: int,
+        classes: int,
+        width: int,
+        dropout: float,
+        normalise: Normalise = "batch",
+        conditioning: Conditioning = "map",
+    ) -> None:
         super().__init__()
-        self.size = size
-        self.embed = nn.Sequential(nn.Embedding(classes, EMBEDDING), nn.Linear(EMBEDDING, size**2))
-        self.encode = nn.Sequential(
-            nn.Conv2d(2, width, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            *_conv_layer_set(nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.2)),
-            *_conv_layer_set(nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.LeakyReLU(0.2)),
-            *_conv_layer_set(nn.Conv2d(4 * width, 8 * width, 4, 2, 1), nn.LeakyReLU(0.2)),
-            nn.Conv2d(8 * width, 8 * width, 4, 1, 1),
-            nn.LeakyReLU(0.2),
-        )
+        self.size, self.as_map = size, conditioning == "map"
         side = size
         for _ in range(4):
             side //= 2
-        self.judge = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout), nn.Linear(8 * width * (side - 1) ** 2, 1), nn.Sigmoid()
+        features = 8 * width * (side - 1) ** 2
+        self.embed: nn.Module = nn.Embedding(classes, EMBEDDING if self.as_map else features)
+        if self.as_map:
+            self.embed = nn.Sequential(self.embed, nn.Linear(EMBEDDING, size**2))
+        else:
+            nn.init.normal_(self.embed.weight, 0.0, features**-0.5)  # else it would outweigh the dense layer
+        self.encode = nn.Sequential(
+            nn.Conv2d(1 + self.as_map, width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            *_conv_layer_set(nn.Conv2d(width, 2 * width, 4, 2, 1), normalise, nn.LeakyReLU(0.2)),
+            *_conv_layer_set(nn.Conv2d(2 * width, 4 * width, 4, 2, 1), normalise, nn.LeakyReLU(0.2)),
+            *_conv_layer_set(nn.Conv2d(4 * width, 8 * width, 4, 2, 1), normalise, nn.LeakyReLU(0.2)),
+            nn.Conv2d(8 * width, 8 * width, 4, 1, 1),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
         )
+        self.judge = nn.Linear(features, 1)
 
     def forward(self, films: Tensor, labels: Tensor) -> Tensor:
-        label_map = self.embed(labels).unflatten(1, (1, self.size, self.size))
-        probability: Tensor = self.judge(self.encode(torch.cat([films, label_map], dim=1)))
-        return probability[:, 0]
+        label = self.embed(labels)
+        if self.as_map:
+            films = torch.cat([films, label.unflatten(1, (1, self.size, self.size))], dim=1)
+        features = self.encode(films)
+        logits: Tensor = self.judge(features)[:, 0]
+        if not self.as_map:
+            logits = logits + (features * label).sum(dim=1)
+        return logits.sigmoid()
 
 
-def _conv_layer_set(convolution: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> list[nn.Module]:
-    """The study's building block: convolution, batch norm, activation."""
-    return [convolution, nn.BatchNorm2d(convolution.out_channels), activation]
+def _conv_layer_set(
+    convolution: nn.Conv2d | nn.ConvTranspose2d, normalise: Normalise, activation: nn.Module
+) -> list[nn.Module]:
+    """The study's building block: convolution, normalisation, activation."""
+    channels = convolution.out_channels
+    if normalise == "batch":
+        return [convolution, nn.BatchNorm2d(channels), activation]
+    return [convolution, nn.GroupNorm(math.gcd(channels, max(channels // GROUP, 1)), channels), activation]
