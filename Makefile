@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
+DATA ?= $(CXRBENCH_DATA)/covid19-radiography
 
-.PHONY: run test test-slow gpu bench audit-figures agreement calibrate breaks lint format clean
+.PHONY: run test test-slow gpu bench audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -40,6 +41,12 @@ calibrate: $(STAMP)  ## are verdicts wrong as seldom, and right as often, as the
 
 breaks: $(STAMP)  ## what the report says of generators that cheat
 	$(BIN)/python -m bench.deliberate_breaks results/breaks
+
+family: $(STAMP)  ## every generator fitted once on real films at 64 px: table and pictures (DATA=path/to/radiography; hours)
+	$(BIN)/python -m bench.family results/family --data $(DATA)
+
+seed-diagnosis: $(STAMP)  ## the study's recipe with its choices undone one by one (DATA=path/to/radiography; half an hour)
+	$(BIN)/python -m bench.seed_diagnosis results/seed-diagnosis --data $(DATA)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -65,13 +65,13 @@ class Row:
 
 
 FAMILY = {  # a row's name is that of its files
-    "cgan-seed-300px": Row("cgan-seed", 1000, size=300, measured_at=(64, 300)),
+    "cgan-seed-300px": Row("cgan-seed", 500, size=300, measured_at=(64, 300)),
     "cgan": Row("cgan", 10000),
-    "dcgan": Row("dcgan", 8000),
-    "acgan": Row("acgan", 8000),
-    "wgan-gp": Row("wgan-gp", 8000),
-    "flow": Row("flow", 8000),
-    "pca-flow": Row("pca-flow", 8000),
+    "dcgan": Row("dcgan", 6000),
+    "acgan": Row("acgan", 600),
+    "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
+    "flow": Row("flow:base_width=48", 3000),
+    "pca-flow": Row("pca-flow", 1400),
     "mixup": Row("mixup", 0, pictured=False),
     "classical": Row("classical", 0, pictured=False),
     "classical-strong": Row("classical-strong", 0, pictured=False),

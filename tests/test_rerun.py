@@ -252,7 +252,7 @@ def test_a_record_that_calls_itself_something_else_is_found_out(ran, results, cl
         ({}, "keeps no request, so its run cannot be planned again"),
         ({"data": "phantom", "colour": "blue"}, "keeps a request that is none: colour: Extra inputs"),
         ({"tier": "smok"}, "unknown tier 'smok'; did you mean smoke?"),
-        ({"generators": "clasical"}, "unknown generator 'clasical'; did you mean classical?"),
+        ({"generators": "clasical"}, "unknown generator 'clasical'; did you mean classical"),
     ],
 )
 def test_a_request_that_cannot_be_planned_is_a_usage_error(ran, results, cli, capsys, request_, said):

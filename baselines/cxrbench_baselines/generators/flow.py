@@ -28,7 +28,8 @@ class Flow(CascadeGenerator):
     dropout: in the U-Net's blocks; small data are soon known by heart.
     """
 
-    base_width: int = 48
+    batch: int = 32
+    base_width: int = 32
     dropout: float = 0.1
 
     def build_base(self) -> Base:

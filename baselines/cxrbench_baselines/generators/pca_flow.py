@@ -37,8 +37,7 @@ class PCAFlow(CascadeGenerator):
     layers: of the perceptron, each with two matrices.
     """
 
-    batch: int = 256
-    fine_batch: int = 16
+    batch: int = 128
     components: int = 256
     hidden: int = 1024
     layers: int = 4
