@@ -66,11 +66,11 @@ class Row:
 
 FAMILY = {  # a row's name is that of its files
     "cgan-seed-300px": Row("cgan-seed", 500, size=300, measured_at=(64, 300)),
-    "cgan": Row("cgan", 10000),
-    "dcgan": Row("dcgan", 6000),
+    "cgan": Row("cgan", 8000),
+    "dcgan": Row("dcgan", 5000),
     "acgan": Row("acgan", 600),
     "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
-    "flow": Row("flow:base_width=48", 3000),
+    "flow": Row("flow", 2500),
     "pca-flow": Row("pca-flow", 1400),
     "mixup": Row("mixup", 0, pictured=False),
     "classical": Row("classical", 0, pictured=False),
@@ -104,6 +104,7 @@ def measure_row(row: Row, generator: Generator, sticks: dict[int, Yardstick], de
 def asked_of(row: Row, index: DataIndex, per_class: int) -> dict[str, Any]:
     """What decides a row's result, but for the code."""
     data = {"data": index.name, "data_hash": index.hash, "per_class": per_class}
+    data["params"] = plugin_parameters(GENERATORS.parse(row.generator)[1])
     return {**asdict(row), **data, "seed": FIT_SEED, "sampling_seed": SAMPLING_SEED}
 
 
@@ -132,7 +133,6 @@ def make_rows(family: dict[str, Row], index: DataIndex, folder: Path, per_class:
         if films is not None and row.pictured:
             write_picture(films, picture)
         facts = {
-            "params": plugin_parameters(generators[name]),
             "n": {films.classes[label]: n for label, n in sticks[row.size].sets.n.items()} if films else {},
             "floor": {str(size): sticks[size].floor() for size in row.measured_at},
             "machine": describe_machine(device),

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cxrbench.cache import write_atomically
 from cxrbench.contracts import Generator, Pixels, RunContext
-from cxrbench.errors import CxrbenchError, Diverged, UsageError
+from cxrbench.errors import CxrbenchError, UsageError
 from cxrbench.hashing import canonical_hash, file_sha256
 from cxrbench.plan import plugin_reference
 from cxrbench.records import PluginRef
@@ -264,11 +264,11 @@ def plugin_errors(what: str) -> Iterator[None]:
     """Whatever a plug-in raises becomes one line that begins with ``what``.
 
     Raises:
-        CxrbenchError: in place of any other error; ``Diverged`` and a ``CxrbenchError`` pass.
+        CxrbenchError: in place of any other error.
     """
     try:
         yield
-    except (CxrbenchError, Diverged):
+    except CxrbenchError:
         raise
     except Exception as error:
         raise CxrbenchError(f"{what}: {type(error).__name__}: {error}") from error

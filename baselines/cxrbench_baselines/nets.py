@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -33,6 +34,12 @@ def precision(device: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16, enabled=_cpu_has_bf16())
 
 
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Inside ``precision``: no autocast, where differences of nearly equal numbers count."""
+    return torch.autocast(device.type, enabled=False)
+
+
+@functools.cache
 def _cpu_has_bf16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text()

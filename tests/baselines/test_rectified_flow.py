@@ -48,7 +48,7 @@ def test_heun_is_of_second_order():
     """The error of dx/dt = x over [0, 1] falls fourfold when the step is halved."""
     start = torch.ones(1, 1, dtype=torch.float64)
     errors = [abs(followed(lambda state, time: state, start, steps).item() - torch.e) for steps in (40, 80)]
-    assert 1.7 < errors[0] / errors[1] < 4.5
+    assert 3.5 < errors[0] / errors[1] < 4.5
 
 
 def test_times_are_inside_the_interval_and_densest_in_the_middle():

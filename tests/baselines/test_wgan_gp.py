@@ -129,7 +129,7 @@ def test_the_critic_scores_real_films_higher_and_the_films_follow_their_class(tm
     gan = ready(tmp_path, toy_films(32, per_class=40), width=8, batch=24, rate=2e-3)
     for step in range(100):
         losses = gan.training_step(step)
-    assert losses["discriminator_loss"] < 0
+    assert losses["critic_loss"] < 0
     labels = np.repeat([0, 1, 2], 20)
     films = gan.sample(labels, RunContext(1, "cpu", 0, tmp_path))
     low, middle, high = (films[labels == label].mean() for label in range(3))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cxrbench_baselines.nets import full_precision
+
 DRAWS = 6  # numbers that one film's augmentation takes
 BRIGHTNESS = 0.5  # range of the shift, of grey levels in [-1, 1]
 CONTRAST = (0.7, 1.3)
@@ -39,8 +41,9 @@ def augmented(films: Tensor, draws: Tensor) -> Tensor:
 
 def _moved(films: Tensor, pixels: Tensor) -> Tensor:
     """Films moved by whole pixels ``[B, 2]``; zeros, a middle grey, come in at the edge."""
-    matrix = torch.zeros(len(films), 2, 3, device=films.device)
-    matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
-    matrix[:, :, 2] = pixels * 2 / films.shape[-1]
-    grid = F.affine_grid(matrix, list(films.shape), align_corners=False)
-    return F.grid_sample(films, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    with full_precision(films.device):  # rounded places would double rows and drop others
+        matrix = torch.zeros(len(films), 2, 3, device=films.device)
+        matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
+        matrix[:, :, 2] = pixels * 2 / films.shape[-1]
+        grid = F.affine_grid(matrix, list(films.shape), align_corners=False)
+        return F.grid_sample(films.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)

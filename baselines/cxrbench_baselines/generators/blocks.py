@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 TIME_FREQUENCIES = 32
 CHANNELS_PER_GROUP = 16
+CHANNELS_PER_HEAD = 32
 
 
 class Condition(nn.Module):
@@ -65,7 +66,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(_groups(channels), channels)
-        self.heads = max(channels // 32, 1)
+        self.heads = math.gcd(channels, max(channels // CHANNELS_PER_HEAD, 1))
         self.ask = nn.Conv2d(channels, 3 * channels, 1)
         self.answer = nn.Conv2d(channels, channels, 1)
         silence(self.answer)
@@ -85,4 +86,5 @@ def silence(layer: nn.Linear | nn.Conv2d) -> None:
 
 
 def _groups(channels: int) -> int:
-    return max(channels // CHANNELS_PER_GROUP, 1)
+    """Of about ``CHANNELS_PER_GROUP``: a number of groups that divides the channels."""
+    return math.gcd(channels, max(channels // CHANNELS_PER_GROUP, 1))

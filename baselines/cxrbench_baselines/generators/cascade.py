@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
-from cxrbench_baselines.batches import FilmBatches, step_noise
+from cxrbench_baselines.batches import FilmBatches, step_noise, to_signed
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.refinement import Refinement
 from cxrbench_baselines.nets import averaged, on_device, precision, seed_everything
@@ -146,7 +146,7 @@ class CascadeGenerator(NetGenerator):
         raise TypeError(f"{type(self).__name__} does not say what its cascade begins with")
 
     def prepare_base(self, base: Base, films: Tensor) -> None:
-        """Set what a base takes from all training films at once, ``[N, 1, size, size]`` uint8, padded."""
+        """Set what a base takes from all training films at once, ``[N, 1, size, size]`` of its own size."""
         raise TypeError(f"{type(self).__name__} does not say what its base takes from the films")
 
     def noise_dims(self) -> int:
@@ -231,14 +231,19 @@ class CascadeGenerator(NetGenerator):
         return shrunk(films, cascade.base.size if stage == 0 else self.stages()[stage - 1])
 
     def _measure(self, cascade: Cascade, pixels: Tensor) -> None:
-        self.prepare_base(cascade.base, padded(pixels))
-        some = padded(pixels[:: max(len(pixels) // MEASURED_FILMS, 1)].float() / 127.5 - 1)
+        self.prepare_base(cascade.base, coarse_films(pixels, cascade.base.size))
+        some = padded(to_signed(pixels[:: -(-len(pixels) // MEASURED_FILMS)]))
         for number, stage in enumerate(cascade.refinements):
             stage.measure(shrunk(some, stage.size), self.coarse(cascade, some, number))
 
     def _ready(self) -> _State:
         assert self._state is not None, "call setup first"
         return self._state
+
+
+def coarse_films(pixels: Tensor, size: int) -> Tensor:
+    """Films uint8 ``[N, 1, H, H]`` to ``[N, 1, size, size]`` in [-1, 1], in parts: all at once may fill the memory."""
+    return torch.cat([shrunk(padded(to_signed(part)), size) for part in pixels.split(MEASURED_FILMS)])
 
 
 def padded(films: Tensor) -> Tensor:

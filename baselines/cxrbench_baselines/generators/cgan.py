@@ -27,7 +27,16 @@ from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.augment import DRAWS, augmented
 from cxrbench_baselines.generators.net import LatentGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
-from cxrbench_baselines.nets import adam, averaged, doublings, frozen, on_device, precision, seed_everything
+from cxrbench_baselines.nets import (
+    adam,
+    averaged,
+    doublings,
+    frozen,
+    full_precision,
+    on_device,
+    precision,
+    seed_everything,
+)
 from cxrbench_baselines.training import Stateful
 
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
@@ -254,7 +263,9 @@ class CGANDiscriminator(nn.Module):
         part = torch.arange(groups, device=labels.device).repeat_interleave(len(labels) // groups)
         maps = append_spread(self.encode(films), part * classes + labels, groups * classes)
         hidden = F.leaky_relu(self.hidden(maps.flatten(1)), 0.2)
-        logits: Tensor = self.judge(hidden)[:, 0] + (hidden * self.project(labels)).sum(dim=1)
+        with full_precision(films.device):  # the differences of logits count
+            hidden = hidden.float()
+            logits: Tensor = self.judge(hidden)[:, 0] + (hidden * self.project(labels)).sum(dim=1)
         return logits
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.generators.blocks import Condition, ConvBlock, silence
-from cxrbench_baselines.generators.cascade import Base, CascadeGenerator, shrunk, stage_sizes
+from cxrbench_baselines.generators.cascade import Base, CascadeGenerator, stage_sizes
 from cxrbench_baselines.generators.rectified_flow import drawn_times, followed, mixed, spread_at, velocity
 
 CONDITION = 128
@@ -38,9 +38,8 @@ class Flow(CascadeGenerator):
 
     def prepare_base(self, base: Base, films: Tensor) -> None:
         assert isinstance(base, UNet)
-        coarse = shrunk(films.float() / 127.5 - 1, base.size)
-        base.middle.copy_(coarse.mean(dim=0, keepdim=True))
-        base.spread.fill_((coarse - base.middle).std().clamp_min(1e-3))
+        base.middle.copy_(films.mean(dim=0, keepdim=True))
+        base.spread.fill_((films - base.middle).std().clamp_min(1e-3))
 
 
 class UNet(Base):

@@ -56,6 +56,9 @@ class NetGenerator:
         """By name, everything that a training step changes: nets, moving averages, optimizers; after ``setup``."""
         raise TypeError(f"{type(self).__name__} does not say what its training changes")
 
+    def finish(self, train: Images, ctx: RunContext) -> None:
+        """What remains to be done after the last step; most need nothing."""
+
     def fit(self, train: Images, ctx: RunContext) -> Self:
         """Train, from the checkpoint where an interrupted fit of the same films left one in ``ctx.workdir``.
 
@@ -67,6 +70,7 @@ class NetGenerator:
         nets = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
         watch = Watch(train, lambda labels: self.preview(labels, ctx), nets, ctx.workdir)
         training.train(self.training_step, ctx, parts=parts, facts=self._identity(train), watch=watch)
+        self.finish(train, ctx)
         self._diagnosis = watch.findings()
         told = (ctx.workdir / name for name in STORY)
         self._story = {path.name: path.read_bytes() for path in told if path.is_file()}

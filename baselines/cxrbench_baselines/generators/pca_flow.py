@@ -8,7 +8,7 @@ few hundred of 4,096 numbers hold the chest. A small perceptron learns to draw t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import cast
 
 import torch
 from sklearn.decomposition import PCA
@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from cxrbench.contracts import Images, RunContext
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines.batches import step_noise, to_signed
+from cxrbench_baselines.batches import step_noise
 from cxrbench_baselines.generators.blocks import Condition, silence
-from cxrbench_baselines.generators.cascade import Base, Cascade, CascadeGenerator, padded, padded_size, shrunk
+from cxrbench_baselines.generators.cascade import Base, Cascade, CascadeGenerator, coarse_films, padded_size, shrunk
 from cxrbench_baselines.generators.rectified_flow import drawn_times, followed, mixed, spread_at, velocity
 from cxrbench_baselines.nets import precision
 
@@ -42,20 +42,17 @@ class PCAFlow(CascadeGenerator):
     hidden: int = 1024
     layers: int = 4
 
-    def fit(self, train: Images, ctx: RunContext) -> Self:
-        """Train, then bring what is drawn to the mean and spread of the training films, class by class."""
-        super().fit(train, ctx)
+    def finish(self, train: Images, ctx: RunContext) -> None:
+        """Bring what is drawn to the mean and spread of the training films, class by class."""
         cascade = self._sampler
         assert isinstance(cascade, Cascade)
-        base = cast(Perceptron, cascade.base.eval())
-        films = shrunk(padded(to_signed(self._ready().batches.pixels)), base.size)
-        numbers, labels = base.numbers(films), self._ready().batches.labels
+        base, batches = cast(Perceptron, cascade.base.eval()), self._ready().batches
+        numbers = base.numbers(coarse_films(batches.pixels, base.size))
         with torch.no_grad(), precision(ctx.device):
             for label in range(len(train.classes)):
                 noise = step_noise(ctx.seed, label, (DRAWN_TO_MATCH, base.noise_dims), ctx.device)
                 wanted = torch.full((DRAWN_TO_MATCH,), label, device=ctx.device)
-                base.match(label, base.raw(noise, wanted, self.steps), numbers[labels == label])
-        return self
+                base.match(label, base.raw(noise, wanted, self.steps), numbers[batches.labels == label])
 
     def describe(self, train: Images) -> dict[str, int]:
         components = min(self.components, len(train) - 1, base_size(train.size) ** 2)
@@ -75,7 +72,7 @@ class PCAFlow(CascadeGenerator):
         return Perceptron(base_size(facts["size"]), facts["classes"], facts["components"], self.hidden, self.layers)
 
     def prepare_base(self, base: Base, films: Tensor) -> None:
-        cast(Perceptron, base).measure(shrunk(films.float() / 127.5 - 1, base.size))
+        cast(Perceptron, base).measure(films)
 
     def coarse(self, cascade: Cascade, films: Tensor, stage: int) -> Tensor:
         if stage > 0:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxrbench_baselines.nets import precision
+from cxrbench_baselines.nets import full_precision, precision
 
 
 def r1_penalty(discriminate: Callable[[Tensor], Tensor], real: Tensor, device: str) -> Tensor:
@@ -41,11 +41,12 @@ def append_spread(maps: Tensor, kinds: Tensor | None = None, count: int = 1) -> 
     """
     if kinds is None:
         kinds = torch.zeros(len(maps), dtype=torch.int64, device=maps.device)
-    member = F.one_hot(kinds, count).float()  # [B, count]
-    share = member / member.sum(dim=0).clamp_min(1.0)
-    values = maps.float().flatten(1)
-    # In two passes: a difference of squares would lose in float32 what little a collapsed batch differs.
-    away = values - (share.T @ values)[kinds]
-    spread = (share.T @ away.square() + 1e-8).sqrt()[kinds]
+    # In float32 and in two passes: else rounding would hide how little a collapsed batch differs.
+    with full_precision(maps.device):
+        member = F.one_hot(kinds, count).float()  # [B, count]
+        share = member / member.sum(dim=0).clamp_min(1.0)
+        values = maps.float().flatten(1)
+        away = values - (share.T @ values)[kinds]
+        spread = (share.T @ away.square() + 1e-8).sqrt()[kinds]
     plane = spread.view_as(maps).mean(dim=1, keepdim=True).to(maps.dtype)
     return torch.cat([maps, plane], dim=1)

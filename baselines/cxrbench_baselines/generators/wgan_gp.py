@@ -115,7 +115,7 @@ class WGANGP(LatentGenerator):
             real, labels = batches.at(step * self.critic_steps + update)
             critic_loss = self._critic_step(real, labels, draw + 2 * update)
         generator_loss = self._generator_step(labels, draw + 2 * self.critic_steps)
-        return {"generator_loss": generator_loss, "discriminator_loss": critic_loss}
+        return {"generator_loss": generator_loss, "critic_loss": critic_loss}
 
     def build_generator(self) -> nn.Module:
         return WGANGPGenerator(**self._facts, width=self.width, latent=self.latent)
