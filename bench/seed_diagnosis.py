@@ -30,6 +30,7 @@ from cxrbench.contracts import Pixels, RunContext
 from cxrbench.errors import CxrbenchError, Diverged, UsageError
 from cxrbench.hashing import plugin_parameters
 from cxrbench.machine import choose_device, describe_machine
+from cxrbench.stages import DataIndex
 from cxrbench_baselines.generators.cgan_seed import SeedCGAN
 from cxrbench_baselines.training import train
 
@@ -217,14 +218,19 @@ not force a checkerboard: that comes from weights not yet learned, with a period
 """
 
 
+def settings_of(index: DataIndex, asked: argparse.Namespace) -> dict[str, Any]:
+    """What all variants of a page have in common."""
+    data = {"data": index.name, "data_hash": index.hash, "per_class": asked.per_class, "size": asked.size}
+    return {"steps": asked.steps, "seed": quality.FIT_SEED, **data}
+
+
 def make_rows(chosen: Sequence[str], asked: argparse.Namespace) -> None:
     """Measure the variants that are not there yet."""
     index, device, stick = quality.index_real(asked.data), choose_device(asked.device), None
     for name, generator in variants(asked.width).items():
         if name not in chosen:
             continue
-        data = {"data": index.name, "data_hash": index.hash, "per_class": asked.per_class, "size": asked.size}
-        settings = {"params": plugin_parameters(generator), "steps": asked.steps, "seed": quality.FIT_SEED, **data}
+        settings = {"params": plugin_parameters(generator), **settings_of(index, asked)}
         stem = asked.folder / "rows" / f"{asked.size}px-{name}"
         if quality.read_row(stem.with_suffix(".json"), settings):
             print(f"{name}: kept")
@@ -240,9 +246,14 @@ def make_rows(chosen: Sequence[str], asked: argparse.Namespace) -> None:
         print(f"{name}: {found['status']}, {found.get('cost', found.get('error'))}", flush=True)
 
 
-def write_page(folder: Path) -> None:
-    """``DIAGNOSIS.md``, and a picture for each size, of all variants that are there."""
-    stored = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "rows").glob("*px-*.json")]
+def write_page(folder: Path, common: dict[str, Any], width: int) -> None:
+    """``DIAGNOSIS.md``, and a picture for each size, of all variants that are there.
+
+    Rows of other settings than ``common`` (the size may differ) or of another width are left out: they say nothing
+    beside these.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "rows").glob("*px-*.json")]
+    stored = [row for row in found if _settings(row) == {**common, "size": row["asked"]["size"], "width": width}]
     sizes = sorted({row["asked"]["size"] for row in stored})
     parts = [f"# Why the study's GAN fails\n\n{stored[0]['asked']['data']}. {quality.MEASURES}\n"]
     for size in sizes:
@@ -263,6 +274,11 @@ def write_page(folder: Path) -> None:
     print(f"wrote {folder / 'DIAGNOSIS.md'}")
 
 
+def _settings(row: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = row["asked"]
+    return {**{key: value for key, value in own.items() if key != "params"}, "width": own["params"]["width"]}
+
+
 def main() -> int:
     """Make the variants that were asked for, then the page of all that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -281,7 +297,7 @@ def main() -> int:
         if unknown := set(chosen) - set(known):
             raise UsageError(f"--only {', '.join(sorted(unknown))}: there are {', '.join(known)}")
         make_rows(chosen, asked)
-        write_page(asked.folder)
+        write_page(asked.folder, settings_of(quality.index_real(asked.data), asked), asked.width)
     except CxrbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -83,7 +83,7 @@ def train(
         index = cleaned(_index(data, labels), clean, chosen, quiet=quiet)
         with training_folder(folder, publish=index.dataset.redistributable):
             loaded = _load(index, spec, reporter)
-            fit = _describe(reference, index, loaded, spec, seed)
+            fit = _describe(plugin, reference, index, loaded, spec, seed)
             there = begin_fit(folder, fit)
             ctx = RunContext(seed, chosen, fit.steps, folder / "training", reporter.step, save_every)
             model = there or _train(plugin, fit, loaded, ctx, folder, reporter)
@@ -172,8 +172,10 @@ def _load(index: DataIndex, spec: BenchSpec, reporter: Reporter) -> LoadedData:
     return loaded
 
 
-def _describe(reference: PluginRef, index: DataIndex, loaded: LoadedData, spec: BenchSpec, seed: int) -> Fit:
-    from cxrbench.models import Fit, describe_origin
+def _describe(
+    plugin: Generator, reference: PluginRef, index: DataIndex, loaded: LoadedData, spec: BenchSpec, seed: int
+) -> Fit:
+    from cxrbench.models import Fit, code_of, describe_origin
     from cxrbench.stages import class_counts
     from cxrbench.synthesis import fit_key
 
@@ -181,6 +183,7 @@ def _describe(reference: PluginRef, index: DataIndex, loaded: LoadedData, spec: 
     return Fit(
         key=fit_key(reference.identity, loaded, 1.0, spec, seed),
         generator=reference,
+        code=code_of(reference.name.partition(":")[0], plugin),
         made_by=describe_origin(reference),
         classes=index.classes,
         size=spec.image_size,

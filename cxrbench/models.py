@@ -25,8 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cxrbench.cache import write_atomically
 from cxrbench.contracts import Generator, Pixels, RunContext
 from cxrbench.errors import CxrbenchError, UsageError
-from cxrbench.hashing import canonical_hash, file_sha256
-from cxrbench.plan import plugin_reference
+from cxrbench.hashing import canonical_hash, file_sha256, plugin_identity
 from cxrbench.records import PluginRef
 from cxrbench.registry import GENERATORS
 from cxrbench.synthesis import sample_chunks
@@ -45,6 +44,7 @@ class Fit(BaseModel):
 
     Attributes:
         key: as in the cache of a run (``synthesis.fit_key``): equal fits have equal keys, wherever the films lie.
+        code: hash of the plug-in's name, parameters and source; ``generator.identity`` also holds the files it read.
         made_by: the distribution that the plug-in comes from, and its version.
         steps: the budget, in optimizer steps.
         data, split_by, clean: for people; ``data_hash`` and ``key`` depend on what they mean.
@@ -56,6 +56,7 @@ class Fit(BaseModel):
     schema_version: Literal[1] = 1
     key: str
     generator: PluginRef
+    code: str
     made_by: str
     classes: tuple[str, ...]
     size: int
@@ -150,6 +151,11 @@ def begin_fit(out: Path, fit: Fit) -> Model | None:
     return model
 
 
+def code_of(name: str, generator: Generator) -> str:
+    """Hash of what a plug-in is, whatever files its fit reads: those need not be here to sample."""
+    return canonical_hash(plugin_identity(name, generator))
+
+
 def describe_origin(generator: PluginRef) -> str:
     """The distribution that brings a plug-in, and its version."""
     origin = GENERATORS.origin(generator.name.partition(":")[0])
@@ -235,11 +241,9 @@ def load_generator(folder: Path, model: Model) -> Generator:
         generator = GENERATORS.create(name, **reference.params)
     except UsageError as error:
         raise UsageError(f"{folder} needs a plug-in that is not here: {error}; {mend}") from None
-    here = plugin_reference(reference.name, generator, "generator", model.size)
-    if here.identity != reference.identity:
-        raise UsageError(
-            f"{folder} was made by other source code of {name} than is installed here ({describe_origin(here)}); {mend}"
-        )
+    if code_of(name, generator) != model.code:
+        here = describe_origin(reference)
+        raise UsageError(f"{folder} was made by other source code of {name} than is installed here ({here}); {mend}")
     with plugin_errors(f"{reference.name} cannot load {folder}"):
         return generator.load(folder)
 

@@ -17,6 +17,7 @@ from cxrbench.models import (
     MODEL_CARD,
     Fit,
     begin_fit,
+    code_of,
     find_model,
     load_generator,
     read_model,
@@ -26,6 +27,7 @@ from cxrbench.models import (
 )
 from cxrbench.plan import plugin_reference
 from cxrbench.registry import GENERATORS
+from cxrbench_baselines.generators.classical import Classical
 
 SIZE = 16
 
@@ -36,6 +38,7 @@ def described(text="classical:flip=0.25", **changes):
     facts = {
         "key": "k" * 64,
         "generator": plugin_reference(name, plugin, "generator", SIZE),
+        "code": code_of(name.partition(":")[0], plugin),
         "made_by": "cxrbench 0.0.9",
         "classes": films.classes,
         "size": SIZE,
@@ -222,6 +225,14 @@ def test_another_fit_is_refused_with_what_is_different(tmp_path, changes, messag
     assert begin_fit(tmp_path, described()[1]) is None
     with pytest.raises(UsageError, match=f"{message}.*choose another --out"):
         begin_fit(tmp_path, described(**{"key": "x" * 64, **changes})[1])
+
+
+def test_a_model_samples_where_what_its_fit_read_is_gone(saved, monkeypatch):
+    def gone(plugin, size):
+        raise UsageError("the folder it read is not here")
+
+    monkeypatch.setattr(Classical, "preflight", gone, raising=False)
+    assert load_generator(saved, read_model(saved)).flip == 0.25
 
 
 def test_other_source_code_is_another_fit(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from cxrbench.checks import toy_films
 from cxrbench.contracts import RunContext
 from cxrbench.datasets.resolve import resolve_dataset
 from cxrbench.errors import Diverged, UsageError
-from cxrbench.models import Fit, find_model, load_generator, read_model, save_model
+from cxrbench.models import Fit, code_of, find_model, load_generator, read_model, save_model
 from cxrbench.plan import plugin_reference
 from cxrbench.registry import GENERATORS
 from cxrbench.spec import spec_of_tier
@@ -57,6 +57,7 @@ def trained(tmp_path_factory):
     fit = Fit(
         key="k" * 64,
         generator=plugin_reference("classical", plugin, "generator", 16),
+        code=code_of("classical", plugin),
         made_by="cxrbench 0.0.9",
         classes=films.classes,
         size=16,
