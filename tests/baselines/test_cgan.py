@@ -34,6 +34,16 @@ def test_augmentation_moves_a_film_by_whole_pixels():
     assert abs(moved.max() - (1 - mean + mean)) < 1e-4
 
 
+def test_augmentation_finds_every_row_of_a_large_film_under_autocast():
+    """A place rounded to bf16 would be off by more than half a pixel near the edge of 299."""
+    rows = torch.linspace(-1, 1, 299).view(1, 1, 299, 1).expand(1, 1, 299, 299)
+    draws = torch.zeros(1, DRAWS)
+    draws[0, 4:] = 8.0
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = augmented(rows, draws)
+    assert torch.allclose(seen[..., :200, :200], rows[..., :200, :200], atol=1e-4)
+
+
 def test_each_film_is_augmented_by_its_own_draws_and_differentiably():
     film = torch.rand(1, 1, 16, 16).repeat(2, 1, 1, 1).requires_grad_(True)
     seen = augmented(film, torch.randn(2, DRAWS, generator=torch.Generator().manual_seed(0)))

@@ -4,6 +4,7 @@ import os
 import signal
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from cxrbench.spec import spec_of_tier
 from cxrbench.stages import index_data, load_and_split
 from cxrbench.synthesis import fit_generator
 from cxrbench_baselines.generators.dcgan import DCGAN
+from cxrbench_baselines.generators.pca_flow import PCAFlow
 
 
 class Killed(BaseException):
@@ -105,14 +107,22 @@ def test_looking_changes_nothing_that_training_depends_on(tmp_path, monkeypatch)
                 assert torch.equal(value, alone.parts()[name].state_dict()[key]), f"{name}: {key}"
 
 
-def test_a_run_that_is_killed_in_a_fit_goes_on_in_it(tmp_path):
+@pytest.mark.parametrize(
+    "made",
+    [
+        partial(DCGAN, width=4),
+        partial(PCAFlow, batch=4, fine_batch=2, components=8, hidden=8, layers=1, width=16, depth=1, steps=4),
+    ],
+    ids=["dcgan", "pca-flow"],
+)
+def test_a_run_that_is_killed_in_a_fit_goes_on_in_it(tmp_path, made):
     """The harness keeps a fit's folder until its artifact is complete."""
     spec = spec_of_tier("smoke")
     data = load_and_split(index_data("phantom", Phantom(patients_per_class=12)), spec, 0, Cache(tmp_path / "data"))
     cache = Cache(tmp_path / "cache")
     with suppress(Killed):
-        fit_generator(killed_at(DCGAN(width=4), 5), "key", data, 1.0, context(tmp_path), cache)
-    resumed = DCGAN(width=4)
+        fit_generator(killed_at(made(), 5), "key", data, 1.0, context(tmp_path), cache)
+    resumed = made()
     steps = steps_of(resumed)
     fit_generator(resumed, "key", data, 1.0, context(tmp_path), Cache(cache.root))
     assert steps == [5, 6, 7]
@@ -120,7 +130,7 @@ def test_a_run_that_is_killed_in_a_fit_goes_on_in_it(tmp_path):
     assert not (tmp_path / "checkpoint").exists()
 
     whole = Cache(tmp_path / "whole")
-    fit_generator(DCGAN(width=4), "key", data, 1.0, context(tmp_path), whole)
+    fit_generator(made(), "key", data, 1.0, context(tmp_path), whole)
     nets = [each.folder("fit", "key") / "nets.safetensors" for each in (cache, whole)]
     assert nets[0].read_bytes() == nets[1].read_bytes()
 

@@ -40,3 +40,11 @@ def test_the_spread_passes_gradients_to_films_that_differ():
     maps = torch.randn(4, 2, 2, 2, requires_grad=True)
     append_spread(maps, torch.tensor([0, 0, 1, 1]), 2)[:, -1].sum().backward()
     assert maps.grad.abs().min() > 0
+
+
+def test_rounding_to_bf16_hides_no_collapse():
+    """A third is no bf16 number, so a mean taken in bf16 would differ from films that are all alike."""
+    maps = torch.full((6, 64, 4, 4), 1.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        spread = append_spread(maps, torch.tensor([0, 0, 0, 1, 1, 1]), 2)[:, -1]
+    assert spread.max() < 1e-3

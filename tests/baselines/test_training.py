@@ -149,13 +149,22 @@ def test_gradients_that_a_later_step_uses_are_kept(tmp_path):
     assert torch.equal(resumed.weight.grad, whole.weight.grad)
 
 
-def test_a_complete_fit_leaves_no_checkpoint_so_another_may_follow(tmp_path):
+def test_a_short_fit_leaves_no_checkpoint_so_another_may_follow(tmp_path):
     walk = Walk()
-    train(walk.step, context(tmp_path), parts=walk.parts)
+    train(walk.step, context(tmp_path, save_every=60.0), parts=walk.parts)
     assert not (tmp_path / "checkpoint").exists()
     other = Walk()
     train(other.step, context(tmp_path, seed=1), parts=other.parts)
     assert other.done == list(range(10))
+
+
+def test_a_long_fit_leaves_its_last_step_so_that_a_full_disk_costs_no_training(tmp_path):
+    walk, again = Walk(), Walk()
+    train(walk.step, context(tmp_path, save_every=0.0), parts=walk.parts)
+    assert saved_steps(tmp_path)[-1] == 10
+    train(again.step, context(tmp_path), parts=again.parts)
+    assert again.done == []
+    assert again.place == walk.place
 
 
 def test_checkpoints_wait_for_their_time(tmp_path):
