@@ -43,8 +43,7 @@ def sample_grid(section: Section, store: Store, path: Path) -> bool:
         axis.set_yticks([])
         text = f"{section.classes[label]}\n{name}"
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle(f"{section.data}, {size} px: real films and each generator's first films", fontsize=10)
-    figure.tight_layout()
+    _title(figure, f"{section.data}, {size} px: real films and each generator's first films")
     save_picture(figure, path)
     return True
 
@@ -68,10 +67,16 @@ def suspicious_pairs(section: Section, store: Store, path: Path) -> bool:
         axis.set_xticks([])
         axis.set_yticks([size / 2, 1.5 * size], ["synthetic", "training"], fontsize=8)
         axis.set_title(name, fontsize=9, loc="left")
-    figure.suptitle(f"{section.data}: synthetic films nearest to a training film, and that film", fontsize=10)
-    figure.tight_layout()
+    _title(figure, f"{section.data}: synthetic films nearest to a training film, and that film")
     save_picture(figure, path)
     return True
+
+
+def _title(figure: plt.Figure, text: str) -> None:
+    """A line above everything, however tall the figure is."""
+    height = figure.get_figheight()  # inches
+    figure.suptitle(text, fontsize=10, y=1 - 0.05 / height, va="top")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / height))
 
 
 def save_picture(figure: plt.Figure, path: Path) -> None:
