@@ -23,6 +23,7 @@ from bench.quality import (
     SAMPLING_SEED,
     Yardstick,
     cells,
+    chosen_names,
     draw_pictures,
     headings,
     index_real,
@@ -38,7 +39,7 @@ from bench.quality import (
 )
 from cxrbench.cache import Cache, default_cache_root, write_atomically
 from cxrbench.contracts import Generator, Images, RunContext
-from cxrbench.errors import CxrbenchError, Diverged, UsageError
+from cxrbench.errors import CxrbenchError, Diverged
 from cxrbench.hashing import plugin_parameters
 from cxrbench.machine import choose_device, describe_machine
 from cxrbench.registry import GENERATORS
@@ -202,10 +203,8 @@ def main() -> int:
     parser.add_argument("--per-class", type=int, default=PER_CLASS)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    wanted = asked.only.split(",") if asked.only else list(FAMILY)
     try:
-        if unknown := set(wanted) - set(FAMILY):
-            raise UsageError(f"--only {', '.join(sorted(unknown))}: there are {', '.join(FAMILY)}")
+        wanted = chosen_names(asked.only, list(FAMILY))
         index = index_real(asked.data)
         chosen = {name: row for name, row in FAMILY.items() if name in wanted}
         make_rows(chosen, index, asked.folder, asked.per_class, choose_device(asked.device))

@@ -24,7 +24,7 @@ from cxrbench.cache import Cache, write_atomically
 from cxrbench.comparison import RealSets, choose_real_sets, set_key
 from cxrbench.contracts import Features, Generator, Images, Pixels, RunContext, Scores, no_progress
 from cxrbench.datasets.resolve import resolve_dataset
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, UsageError
 from cxrbench.metrics.distances import kernel_distance
 from cxrbench.metrics.diversity import vendi_score
 from cxrbench.metrics.nearest import appearance, nearest
@@ -212,6 +212,21 @@ def draw_pictures(pictures: Mapping[str, Path], classes: Sequence[str], path: Pa
         axis.set_title(name, fontsize=9, loc="left")
     figure.tight_layout()
     save_picture(figure, path)
+    with Image.open(path) as drawn:  # films are grey, and static compresses badly: half of the bytes
+        grey = drawn.convert("L")
+    grey.save(path, optimize=True)
+
+
+def chosen_names(only: str | None, known: Sequence[str]) -> list[str]:
+    """The names that ``--only`` lists; all where it is not given.
+
+    Raises:
+        UsageError: one of them is not known.
+    """
+    chosen = only.split(",") if only else list(known)
+    if unknown := set(chosen) - set(known):
+        raise UsageError(f"--only {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+    return chosen
 
 
 def headings(classes: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from bench import quality
 from bench.quality import MEAN, Yardstick, cells, headings, markdown
 from cxrbench.cache import Cache, default_cache_root, write_atomically
 from cxrbench.contracts import Pixels, RunContext
-from cxrbench.errors import CxrbenchError, Diverged, UsageError
+from cxrbench.errors import CxrbenchError, Diverged
 from cxrbench.hashing import plugin_parameters
 from cxrbench.machine import choose_device, describe_machine
 from cxrbench.stages import DataIndex
@@ -224,9 +224,9 @@ def settings_of(index: DataIndex, asked: argparse.Namespace) -> dict[str, Any]:
     return {"steps": asked.steps, "seed": quality.FIT_SEED, **data}
 
 
-def make_rows(chosen: Sequence[str], asked: argparse.Namespace) -> None:
+def make_rows(chosen: Sequence[str], index: DataIndex, asked: argparse.Namespace) -> None:
     """Measure the variants that are not there yet."""
-    index, device, stick = quality.index_real(asked.data), choose_device(asked.device), None
+    device, stick = choose_device(asked.device), None
     for name, generator in variants(asked.width).items():
         if name not in chosen:
             continue
@@ -291,13 +291,11 @@ def main() -> int:
     parser.add_argument("--per-class", type=int, default=quality.PER_CLASS)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    known = list(variants(asked.width))
-    chosen = asked.only.split(",") if asked.only else known
     try:
-        if unknown := set(chosen) - set(known):
-            raise UsageError(f"--only {', '.join(sorted(unknown))}: there are {', '.join(known)}")
-        make_rows(chosen, asked)
-        write_page(asked.folder, settings_of(quality.index_real(asked.data), asked), asked.width)
+        chosen = quality.chosen_names(asked.only, list(variants(asked.width)))
+        index = quality.index_real(asked.data)
+        make_rows(chosen, index, asked)
+        write_page(asked.folder, settings_of(index, asked), asked.width)
     except CxrbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -113,26 +113,7 @@ def run(
     """Train generators and classifiers, measure, and write the leaderboard."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, interrupt)
-    asked = Asked(
-        data=data,
-        generators=generators,
-        classifiers=classifiers,
-        ratios=ratios,
-        tier=tier,
-        seeds=seeds,
-        classifier_seeds=classifier_seeds,
-        splits=splits,
-        tune=tune,
-        controls=controls,
-        extractors=extractors,
-        device=device,
-        pretrained=pretrained,
-        split_by=split_by,
-        labels=labels,
-        external=external,
-        clean=clean,
-    )
-    asked, study = _under_recipe(context, recipe, asked)
+    asked, study = _asked(context, recipe)
     store, index, planned = _prepare(asked, results, weights, quiet=quiet)
 
     from cxrbench.cache import Cache, default_cache_root
@@ -192,26 +173,7 @@ def plan(
     weights: WeightsOption = "",
 ) -> None:
     """Show the trials of a run and which of them are done, without running any (--clean audits the data first)."""
-    asked = Asked(
-        data=data,
-        generators=generators,
-        classifiers=classifiers,
-        ratios=ratios,
-        tier=tier,
-        seeds=seeds,
-        classifier_seeds=classifier_seeds,
-        splits=splits,
-        tune=tune,
-        controls=controls,
-        extractors=extractors,
-        device=device,
-        pretrained=pretrained,
-        split_by=split_by,
-        labels=labels,
-        external=external,
-        clean=clean,
-    )
-    asked, _ = _under_recipe(context, recipe, asked)
+    asked, _ = _asked(context, recipe)
     store, _, planned = _prepare(asked, results, weights, quiet=False)
     table = Table("trial", "state", "key")
     done = 0
@@ -238,13 +200,14 @@ def use_weights(weights: str) -> None:
     os.environ["CXRBENCH_WEIGHTS"] = weights
 
 
-def _under_recipe(context: typer.Context, name: str, asked: Asked) -> tuple[Asked, Recipe | None]:
-    """What is asked once a recipe, where one is named, has given the options that the command line does not."""
-    if not name:
+def _asked(context: typer.Context, recipe_name: str) -> tuple[Asked, Recipe | None]:
+    """The options of the command, where a recipe is named with its own in place of those that were not given."""
+    asked = Asked(**{option: context.params[option] for option in Asked.model_fields})
+    if not recipe_name:
         return asked, None
     from cxrbench.recipes import asked_under, find_recipe
 
-    recipe = find_recipe(name)
+    recipe = find_recipe(recipe_name)
     sources = {option: context.get_parameter_source(option) for option in Asked.model_fields}
     given = {option for option, source in sources.items() if source and source.name != "DEFAULT"}
     return asked_under(recipe, asked, given), recipe
