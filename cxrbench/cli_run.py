@@ -20,8 +20,10 @@ from cxrbench.cli_audit import cleaned
 from cxrbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from cxrbench.costs.prediction import Prediction
     from cxrbench.plan import Plan
     from cxrbench.recipes import Recipe
+    from cxrbench.records import Trial
     from cxrbench.report.analysis import Analysis
     from cxrbench.runner import Outcome
     from cxrbench.stages import DataIndex
@@ -83,6 +85,16 @@ CleanOption = Annotated[
     str, typer.Option("--clean", help="Leave out what an audit finds: none, quarantine (grave faults) or strict.")
 ]
 
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Trials that run side by side, one thread each; default $CXRBENCH_JOBS, else one a core on a CPU. Scores "
+        "do not depend on it.",
+    ),
+]
+
 
 def run(
     context: typer.Context,
@@ -106,6 +118,7 @@ def run(
     clean: CleanOption = "none",
     results: ResultsOption = Path("results"),
     weights: WeightsOption = "",
+    jobs: JobsOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run every trial again.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failed trial.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
@@ -136,6 +149,7 @@ def run(
         reporter,
         command=shlex.join(["cxrbench", *sys.argv[1:]]),
         asked=asked.model_dump(),
+        jobs=jobs,
         fresh=fresh,
         fail_fast=fail_fast,
     )
@@ -171,19 +185,54 @@ def plan(
     clean: CleanOption = "none",
     results: ResultsOption = Path("results"),
     weights: WeightsOption = "",
+    jobs: JobsOption = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="Predict seconds and memory; what is new here is tried first, for about 5 s."),
+    ] = False,
 ) -> None:
     """Show the trials of a run and which of them are done, without running any (--clean audits the data first)."""
     asked, _ = _asked(context, recipe)
-    store, _, planned = _prepare(asked, results, weights, quiet=False)
-    table = Table("trial", "state", "key")
-    done = 0
+    store, index, planned = _prepare(asked, results, weights, quiet=False)
+    todo = [trial for trial in planned.trials if not store.is_done(trial.key)]
+    waiting = {trial.key for trial in todo}
+    prediction, jobs = _predicted(planned, index, jobs) if costs else (None, 1)
+    table = Table("trial", "state", *(["seconds", "MiB"] if prediction else []), "key")
     for trial in planned.trials:
-        is_done = store.is_done(trial.key)
-        done += is_done
-        table.add_row(trial.describe(), "[green]done[/]" if is_done else "to run", trial.key[:12])
+        shown = _shown_cost(trial, prediction, trial.key in waiting) if prediction else []
+        table.add_row(trial.describe(), "to run" if trial.key in waiting else "[green]done[/]", *shown, trial.key[:12])
     console = Console()
     console.print(table)
-    console.print(f"{len(planned.trials)} trials, {done} done, {len(planned.trials) - done} to run")
+    console.print(f"{len(planned.trials)} trials, {len(planned.trials) - len(todo)} done, {len(todo)} to run")
+    if prediction:
+        for line in _summary_of_costs(prediction, todo, jobs):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _predicted(planned: Plan, index: DataIndex, jobs: int | None) -> tuple[Prediction, int]:
+    from cxrbench.cache import Cache, default_cache_root
+    from cxrbench.costs.prediction import predict
+    from cxrbench.runner import best_jobs
+
+    chosen = jobs or best_jobs(planned.request.device)
+    return predict(planned, index, Cache(default_cache_root())), chosen
+
+
+def _shown_cost(trial: Trial, prediction: Prediction, waiting: bool) -> list[str]:
+    cost = prediction.trials[trial.key]
+    if not waiting:
+        return ["0", ""]
+    return [f"{cost.seconds:.1f}", f"{cost.peak_bytes / 2**20:.0f}"] if cost else ["unknown", ""]
+
+
+def _summary_of_costs(prediction: Prediction, todo: Sequence[Trial], jobs: int) -> list[str]:
+    minutes, seconds = divmod(round(prediction.run_seconds(todo, jobs)), 60)
+    peak = prediction.run_bytes(todo, jobs) / 2**30
+    beside = f"{jobs} processes" if jobs > 1 else "one process"
+    unknown = sum(prediction.trials[trial.key] is None for trial in todo)
+    without = f", without {unknown} trials of unknown cost" if unknown else ""
+    line = f"about {minutes}:{seconds:02} with {beside}, peak memory about {peak:.1f} GiB{without}"
+    return [*(f"cost unknown: {line}" for line in prediction.broken), line]
 
 
 def use_weights(weights: str) -> None:

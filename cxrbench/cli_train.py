@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,7 +86,8 @@ def train(
             loaded = _load(index, spec, reporter)
             fit = _describe(plugin, reference, index, loaded, spec, seed)
             there = begin_fit(folder, fit)
-            ctx = RunContext(seed, chosen, fit.steps, folder / "training", reporter.step, save_every)
+            progress = partial(reporter.step, _training(name))
+            ctx = RunContext(seed, chosen, fit.steps, folder / "training", progress, save_every)
             model = there or _train(plugin, fit, loaded, ctx, folder, reporter)
             fitted = load_generator(folder / MODEL, model)
             if there is None or not (folder / SAMPLES).exists():
@@ -162,8 +164,10 @@ def _load(index: DataIndex, spec: BenchSpec, reporter: Reporter) -> LoadedData:
     from cxrbench.stages import load_and_split
 
     reporter.start(1.0)
-    reporter.begin(f"load {index.name}", 0.0)
-    loaded = load_and_split(index, spec, SPLIT_SEED, Cache(default_cache_root()), reporter.step)
+    what = f"load {index.name}"
+    reporter.begin(what, 0.0)
+    loaded = load_and_split(index, spec, SPLIT_SEED, Cache(default_cache_root()), partial(reporter.step, what))
+    reporter.end(what, None)
     parts = {name: len(rows) for name, rows in loaded.split.parts().items()}
     reporter.say(
         f"{parts['train']} training films at {spec.image_size} px (split by {loaded.split.by}, seed {SPLIT_SEED}); "
@@ -209,7 +213,7 @@ def _train(plugin: Generator, fit: Fit, loaded: LoadedData, ctx: RunContext, fol
     from cxrbench.models import MODEL, read_model, save_model
 
     name, started = fit.generator.name, time.monotonic()
-    reporter.begin(f"train {name}", 1.0)
+    reporter.begin(_training(name), 1.0)
     films, reserve = loaded.train_and_reserve()
     trace = ctx.workdir / "error.txt"
     try:
@@ -236,6 +240,10 @@ def _train(plugin: Generator, fit: Fit, loaded: LoadedData, ctx: RunContext, fol
     save_model(plugin, fit, provenance, folder / MODEL)
     shutil.rmtree(ctx.workdir / "checkpoint", ignore_errors=True)  # what it was kept for is done
     return read_model(folder / MODEL)
+
+
+def _training(name: str) -> str:
+    return f"train {name}"
 
 
 def _draw(generator: Generator, model: Model, folder: Path, device: str) -> None:

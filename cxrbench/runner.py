@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from cxrbench.cache import Cache
-from cxrbench.executors.local import execute
+from cxrbench.errors import UsageError
+from cxrbench.executors.local import Measure, Measurement, run_here
+from cxrbench.executors.packing import packed
+from cxrbench.executors.processes import can_fork, run_side_by_side
 from cxrbench.external import ExternalData, ExternalIndex, load_external
-from cxrbench.machine import describe_machine
+from cxrbench.machine import computing_with, describe_machine, memory_bytes, usable_cores
 from cxrbench.plan import Plan, relative_cost
 from cxrbench.progress import Reporter
-from cxrbench.records import Record, Status
-from cxrbench.stages import DataIndex, load_and_split
+from cxrbench.records import Record, Status, Trial
+from cxrbench.spec import BenchSpec
+from cxrbench.stages import DataIndex, Progress, load_and_split
 from cxrbench.store import Store
 from cxrbench.workbench import Workbench
 
 LOAD_WORK = 0.3  # of one film, in the units of relative_cost
+MEMORY_OF_A_TRIAL = 2 * 1024**3  # bytes, about: torch itself, films, nets and maps at the sizes a CPU is for
 
 
 @dataclass
@@ -43,6 +49,7 @@ def run_plan(
     *,
     command: str,
     asked: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
     fresh: bool = False,
     fail_fast: bool = False,
 ) -> Outcome:
@@ -51,13 +58,17 @@ def run_plan(
     Args:
         command: the command line, for the records.
         asked: its options, for ``verify``.
+        jobs: trials that run side by side; as many as ``best_jobs`` says where None. Scores do not depend on it.
         fresh: run all of them again, and fit every generator anew.
         fail_fast: stop after the first trial that does not end ``ok``.
 
     Raises:
         DataError: the data cannot be benchmarked, or an external film is tied to a training film (nothing
             has run then).
+        UsageError: more than one job where processes cannot run side by side.
     """
+    device = plan.request.device
+    jobs = _checked_jobs(jobs, device) if jobs is not None else best_jobs(device)
     store.prepare()
     todo = [trial for trial in plan.trials if fresh or not store.is_done(trial.key)]
     outcome = Outcome(cached=len(plan.trials) - len(todo))
@@ -67,29 +78,98 @@ def run_plan(
     wants_external = plan.external if any(trial.kind == "external" for trial in todo) else None
     films = len(index.films) + (len(wants_external.index.films) if wants_external else 0)
     reporter.start(LOAD_WORK * films * len(splits) + sum(relative_cost(trial, spec) for trial in todo))
-    provenance = {"command": command, "request": dict(asked or {}), **describe_machine(plan.request.device)}
+    provenance = {"command": command, "request": dict(asked or {}), **describe_machine(device), "jobs": jobs}
     try:
         # Every split first: what its gate refuses must not be found after hours of another split.
         benches = {seed: _prepare(plan, index, wants_external, seed, cache, reporter, fresh) for seed in splits}
-        for split_seed, bench in benches.items():
-            for trial in [trial for trial in todo if trial.setting.split_seed == split_seed]:
-                reporter.begin(trial.describe(), relative_cost(trial, spec))
-                record, found = execute(trial, partial(bench.measure, trial), provenance)
-                publish = index.dataset.redistributable
-                if record.status is not Status.INTERRUPTED or not store.is_done(record.key):
-                    store.put(record, found.arrays if found else {}, found.pictures if found else {}, publish=publish)
-                outcome.ran.append(record)
-                reporter.end(record)
-                if record.status is Status.INTERRUPTED:
-                    outcome.interrupted = True
-                    return outcome
-                if fail_fast and record.status is not Status.OK:
-                    return outcome
+
+        def measure(trial: Trial, progress: Progress) -> Measurement:
+            return benches[trial.setting.split_seed].measure(trial, progress)
+
+        keeper = _Keeper(spec, store, reporter, outcome, index.dataset.redistributable, fail_fast)
+        groups, timed = packed(todo, lambda trial: relative_cost(trial, spec))
+        if jobs > 1 and len(groups) > 1:
+            for seed, bench in benches.items():
+                bench.prepare([trial for trial in todo if trial.setting.split_seed == seed])
+            going = run_side_by_side(groups, measure, {**provenance, "threads": 1}, keeper, jobs)
+        else:
+            going = _run_in_order([trial for trial in todo if trial not in timed], measure, provenance, keeper, device)
+        if going:  # timed with all cores, and with nothing beside them
+            run_here(timed, measure, provenance, keeper)
     except KeyboardInterrupt:  # while loading, or between two trials
         outcome.interrupted = True
     finally:
         reporter.close()
     return outcome
+
+
+def best_jobs(device: str) -> int:
+    """Trials to run side by side: ``$CXRBENCH_JOBS``, else one for each core of a CPU, if there is memory for them;
+    one on a GPU.
+
+    Raises:
+        UsageError: ``$CXRBENCH_JOBS`` is no number of at least 1.
+    """
+    if device != "cpu" or not can_fork():
+        return 1
+    if named := os.environ.get("CXRBENCH_JOBS"):
+        if not named.isdecimal() or int(named) < 1:
+            raise UsageError(f"$CXRBENCH_JOBS is {named!r}; set it to a number of at least 1, or not at all")
+        return int(named)
+    return max(1, min(usable_cores(), memory_bytes() // MEMORY_OF_A_TRIAL))
+
+
+def _checked_jobs(jobs: int, device: str) -> int:
+    if jobs > 1 and device != "cpu":
+        raise UsageError(f"--jobs {jobs}: on {device} one trial runs at a time; leave --jobs out")
+    if jobs > 1 and not can_fork():
+        raise UsageError(
+            f"--jobs {jobs}: trials cannot run side by side here (no fork, or torch sees a CUDA device); leave it out"
+        )
+    return jobs
+
+
+def _run_in_order(
+    trials: Sequence[Trial], measure: Measure, provenance: Mapping[str, Any], keeper: _Keeper, device: str
+) -> bool:
+    if device != "cpu":
+        return run_here(trials, measure, provenance, keeper)
+    with computing_with(threads=1):  # as side by side, so that the scores are the same
+        return run_here(trials, measure, {**provenance, "threads": 1}, keeper)
+
+
+@dataclass
+class _Keeper:
+    """Keeps the records of a run, and shows its course."""
+
+    spec: BenchSpec
+    store: Store
+    reporter: Reporter
+    outcome: Outcome
+    publish: bool
+    fail_fast: bool
+
+    def begin(self, trial: Trial) -> None:
+        self.reporter.begin(_what(trial), relative_cost(trial, self.spec))
+
+    def step(self, trial: Trial, done: int, total: int) -> None:
+        self.reporter.step(_what(trial), done, total)
+
+    def end(self, record: Record, found: Measurement | None) -> bool:
+        interrupted = record.status is Status.INTERRUPTED
+        if not interrupted or not self.store.is_done(record.key):
+            arrays, pictures = (found.arrays, found.pictures) if found else ({}, {})
+            self.store.put(record, arrays, pictures, publish=self.publish)
+        self.outcome.ran.append(record)
+        self.outcome.interrupted |= interrupted
+        self.reporter.end(_what(record.trial), record)
+        return not interrupted and not (self.fail_fast and record.status is not Status.OK)
+
+
+def _what(trial: Trial) -> str:
+    """A trial's description: no two trials that are under way at a time have the same."""
+    split = trial.setting.split_seed
+    return trial.describe() + (f", split {split}" if split else "")
 
 
 def _prepare(
@@ -102,13 +182,14 @@ def _prepare(
     fresh: bool,
 ) -> Workbench:
     """Load the films of one split, and the external films, which must not be tied to its training films."""
-    spec = plan.request.spec
-    reporter.begin(f"load {index.name}", LOAD_WORK * len(index.films))
-    data = load_and_split(index, spec, split_seed, cache, reporter.step)
-    reporter.end(None)
+    spec, what = plan.request.spec, f"load {index.name}"
+    reporter.begin(what, LOAD_WORK * len(index.films))
+    data = load_and_split(index, spec, split_seed, cache, partial(reporter.step, what))
+    reporter.end(what, None)
     external: ExternalData | None = None
     if wants_external:
-        reporter.begin(f"load {wants_external.index.name}", LOAD_WORK * len(wants_external.index.films))
-        external = load_external(wants_external, data, spec.image_size, cache, reporter.step)
-        reporter.end(None)
-    return Workbench(plan, index, data, external, cache, reporter, fresh)
+        what = f"load {wants_external.index.name}"
+        reporter.begin(what, LOAD_WORK * len(wants_external.index.films))
+        external = load_external(wants_external, data, spec.image_size, cache, partial(reporter.step, what))
+        reporter.end(what, None)
+    return Workbench(plan, index, data, external, cache, fresh)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 
 from cxrbench.contracts import Images, RunContext, Scores, Steppable
+from cxrbench.machine import resident_peak
 from cxrbench.spec import BenchSpec
 
 LEAST_CYCLES = 3  # a median of fewer says nothing
@@ -51,11 +50,5 @@ def time_train_step(plugin: Steppable, train: Images, spec: BenchSpec, ctx: RunC
     return {
         "step_seconds": median,
         "images_per_second": plugin.images_per_step() / median,
-        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() - before if cuda else _resident_peak()),
+        "peak_memory_bytes": float(torch.cuda.max_memory_allocated() - before if cuda else resident_peak()),
     }
-
-
-def _resident_peak() -> int:
-    """Highest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -6,7 +6,7 @@ import copy
 import json
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +28,7 @@ from cxrbench.comparison import (
     pool_counts,
     set_key,
 )
-from cxrbench.contracts import Diagnosed, Features, Images, Probabilities, RunContext, Steppable
+from cxrbench.contracts import Diagnosed, Features, Images, Probabilities, RunContext, Steppable, no_progress
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement
 from cxrbench.external import ExternalData
@@ -36,9 +36,8 @@ from cxrbench.hashing import canonical_hash
 from cxrbench.learning import join, train_and_predict
 from cxrbench.metrics.classification import score_predictions, score_present
 from cxrbench.plan import Plan
-from cxrbench.progress import Reporter
 from cxrbench.records import Trial
-from cxrbench.stages import DataIndex, LoadedData, class_counts, describe_data, extract_features
+from cxrbench.stages import DataIndex, LoadedData, Progress, class_counts, describe_data, extract_features
 from cxrbench.synthesis import Pool, fit_generator, fit_key, synthesise
 from cxrbench.throughput import time_train_step
 
@@ -67,19 +66,28 @@ class Workbench:
     data: LoadedData
     external: ExternalData | None
     cache: Cache
-    reporter: Reporter
     fresh: bool
+    _progress: Progress = no_progress
     _renewed: set[str] = field(default_factory=set)
     _failures: dict[str, Exception] = field(default_factory=dict)
     _memorization: dict[float, MemorizationTest] = field(default_factory=dict)
     _diagnoses: dict[str, list[str]] = field(default_factory=dict)
 
-    def measure(self, trial: Trial) -> Measurement:
+    def prepare(self, trials: Sequence[Trial]) -> None:
+        """Make what many of the trials need and the cache does not keep, once for all processes forked from here."""
+        for share in sorted({trial.real_share for trial in trials if trial.kind == "memorization"}):
+            self._memorization_test(share).measure(self.data.held_out)
+
+    def measure(self, trial: Trial, progress: Progress) -> Measurement:
         """Do what the trial says.
+
+        Args:
+            progress: told (done, total) of whatever counts its steps.
 
         Raises:
             Exception: whatever a plug-in raises; UsageError for a ratio that adds nothing.
         """
+        self._progress = progress
         if trial.kind == "data":
             counts, notes = describe_data(self.index, self.data)
             return Measurement(self.data.images.classes, counts=counts, notes=notes)
@@ -262,7 +270,7 @@ class Workbench:
     def _extract(self, films: Images, key: str) -> dict[str, Features]:
         device = self.plan.request.device
         return {
-            name: extract_features(films, key, extractor, device, self.cache, self.reporter.step)
+            name: extract_features(films, key, extractor, device, self.cache, self._progress)
             for name, extractor in self.plan.extractors.items()
         }
 
@@ -304,7 +312,7 @@ class Workbench:
     @contextmanager
     def _context(self, seed: int, budget: int) -> Iterator[RunContext]:
         with tempfile.TemporaryDirectory(prefix="cxrbench-") as workdir:
-            yield RunContext(seed, self.plan.request.device, budget, Path(workdir), self.reporter.step)
+            yield RunContext(seed, self.plan.request.device, budget, Path(workdir), self._progress)
 
 
 def _groups(films: Images) -> NDArray[np.str_]:

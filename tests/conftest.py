@@ -20,6 +20,12 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run beside each other, and many look at what a plug-in did in their own process."""
+    monkeypatch.setenv("CXRBENCH_JOBS", "1")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real chest X-rays."""

@@ -195,6 +195,14 @@ class Interrupting(Classical):
         raise KeyboardInterrupt
 
 
+@dataclass
+class Deadly(Classical):
+    """Stands for a fit for which the system has no memory."""
+
+    def fit(self, train, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
     assert run(tmp_path / "r", generators="interrupting,classical") == 130
@@ -204,11 +212,40 @@ def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monke
     assert (tmp_path / "r" / "LEADERBOARD.md").is_file()
 
 
+def test_scores_do_not_depend_on_how_many_trials_run_side_by_side(run, tmp_path, monkeypatch):
+    scores = []
+    for jobs in (1, 2):
+        monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path / f"cache-{jobs}"))
+        results = tmp_path / f"results-{jobs}"
+        assert run(results, "--jobs", jobs, "--seeds", 2, generators="cgan,classical") == 0
+        assert {r.provenance["jobs"] for r in Store(results)} == {jobs}
+        scores.append({r.key: (r.scores, r.notes) for r in Store(results) if r.trial.kind != "throughput"})
+        assert {r.provenance["threads"] for r in Store(results) if r.trial.kind != "throughput"} == {1}
+    assert scores[0] == scores[1]
+
+
+def test_a_number_of_jobs_that_is_none_is_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXRBENCH_JOBS", "many")
+    assert run(tmp_path / "r") == 2
+    assert "$CXRBENCH_JOBS is 'many'" in capsys.readouterr().err
+
+
+def test_side_by_side_a_plug_in_that_kills_its_process_costs_its_own_trials_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
+    assert run(tmp_path / "r", "--jobs", 2, generators="deadly,classical") == 1
+    found = {r.trial.describe(): (r.status, r.error) for r in Store(tmp_path / "r")}
+    dead = {what: found.pop(what) for what in list(found) if "deadly" in what}
+    assert {status for status, _ in found.values()} == {"ok"}
+    assert {status for status, _ in dead.values()} == {"oom"}
+    assert all("SIGKILL" in error for _, error in dead.values())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_a_killed_run_goes_on_from_its_finished_trials(run, tmp_path, number, code, capsys):
+def test_a_killed_run_goes_on_from_its_finished_trials(run, tmp_path, number, code, jobs, capsys):
     results = tmp_path / "results"
     command = [sys.executable, "-c", "from cxrbench.cli import main; main()", "run", *SMALL]
-    command += ["--results", str(results), "--generators", "cgan,classical", "--seeds", "3"]
+    command += ["--results", str(results), "--generators", "cgan,classical", "--seeds", "3", "--jobs", str(jobs)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
     deadline = time.monotonic() + 60
     while len(list((results / "records").glob("*.json"))) < 4:

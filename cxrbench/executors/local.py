@@ -1,18 +1,20 @@
-"""Run one trial in this process and turn whatever happens into a record."""
+"""Run trials in this process and turn whatever happens into records."""
 
 from __future__ import annotations
 
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from cxrbench.contracts import Scores
 from cxrbench.errors import CxrbenchError, Diverged
 from cxrbench.records import Record, Status, Trial
+from cxrbench.stages import Progress
 from cxrbench.store import Arrays
 
 TRACE_FRAMES = 4  # enough to find the line, short enough for a record
@@ -35,8 +37,35 @@ class Measurement:
     pictures: Arrays = field(default_factory=dict)
 
 
+Measure = Callable[[Trial, Progress], Measurement]
+
+
+class Listener(Protocol):
+    """Told of what happens to the trials."""
+
+    def begin(self, trial: Trial) -> None: ...
+    def step(self, trial: Trial, done: int, total: int) -> None: ...
+
+    def end(self, record: Record, found: Measurement | None) -> bool:
+        """Returns whether to go on."""
+        ...
+
+
+def run_here(trials: Sequence[Trial], measure: Measure, provenance: Mapping[str, Any], listener: Listener) -> bool:
+    """Measure one trial after the other, in this process.
+
+    Returns:
+        Whether all had their turn: the listener may stop, and does so after an interruption.
+    """
+    for trial in trials:
+        listener.begin(trial)
+        if not listener.end(*execute(trial, partial(measure, trial, partial(listener.step, trial)), provenance)):
+            return False
+    return True
+
+
 def execute(
-    trial: Trial, measure: Callable[[], Measurement], provenance: dict[str, Any]
+    trial: Trial, measure: Callable[[], Measurement], provenance: Mapping[str, Any]
 ) -> tuple[Record, Measurement | None]:
     """Measure one trial.
 
