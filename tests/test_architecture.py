@@ -20,7 +20,7 @@ LAYERS = [
     {"loading", "stages", "feature_files", "throughput", "progress", "statistics"},
     {"external", "synthesis", "learning", "comparison"},
     {"plan", "executors", "checks", "audit"},
-    {"workbench"},
+    {"workbench", "costs"},
     {"asked", "recipes", "runner", "report", "verification", "rerun", "rescoring", "models", "film_files"},
     {"cli_data", "cli_audit", "cli_compare", "cli_run", "cli_train", "cli_verify"},
     {"cli"},

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from cxrbench.records import Record
 from cxrbench.report.sections import Section, newest_first
@@ -58,7 +58,7 @@ def fidelity_table(long: pd.DataFrame) -> pd.DataFrame:
         seeds=("value", "count"),
     ).reset_index()
     # The films' part does not shrink with the seeds, since all are compared with the same real films.
-    quantile = student.ppf(0.975, np.maximum(table["seeds"] - 1, 1))
+    quantile = stdtrit(np.maximum(table["seeds"] - 1, 1), 0.975)
     half = np.sqrt(table["squared"] + quantile**2 * table["spread"].fillna(0.0) / table["seeds"])
     low = table["value"] - half
     table = table.assign(low=low.where(table["metric"] != "fid", low.clip(lower=0.0)), high=table["value"] + half)

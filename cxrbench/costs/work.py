@@ -1,0 +1,73 @@
+"""How much a piece of torch work computes and holds, counted operation by operation.
+
+The counts do not depend on the machine and need no results: work can be *imagined*, on tensors that have a shape and
+no content, so that a step of minutes is counted in a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+class Work(TorchDispatchMode):
+    """Counts while it is entered. torch's own ``FlopCounterMode`` refuses ``autograd.grad``, which gradient penalties
+    need, and does not look at memory.
+
+    Attributes:
+        flops: floating-point operations of convolutions, matrix products and attention, a multiplication and an
+            addition being two; all others are small beside them.
+        peak_bytes: most that the tensors which the work met or made took at once.
+    """
+
+    def __init__(self, imagined: bool) -> None:
+        super().__init__()
+        self._imagined = imagined
+        self.flops = self.peak_bytes = self._bytes = 0
+        self._held: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._imagined and func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else 1  # any will do: a moving average asks how many it is of
+        out = func(*args, **kwargs)
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += count(*args, **kwargs, out_val=out)
+        for value in tree_leaves((args, kwargs, out)):
+            if isinstance(value, Tensor):
+                self._hold(value.untyped_storage())
+        return out
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        place = storage._cdata
+        if place not in self._held:
+            self._held[place] = storage.nbytes()
+            self._bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self._bytes)
+            weakref.finalize(storage, self._release, place)
+
+    def _release(self, place: int) -> None:
+        self._bytes -= self._held.pop(place)
+
+
+@contextlib.contextmanager
+def counting(*, imagined: bool = False) -> Iterator[Work]:
+    """Count what is done inside.
+
+    Args:
+        imagined: torch computes shapes and no values; what was touched is of no use afterwards.
+    """
+    shapes_alone = FakeTensorMode(allow_non_fake_inputs=True) if imagined else contextlib.nullcontext()
+    with shapes_alone, Work(imagined) as found:
+        yield found
