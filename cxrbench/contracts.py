@@ -227,6 +227,16 @@ class FeatureExtractor(Protocol):
         ...
 
 
+@runtime_checkable
+class Rounded(Protocol):
+    """Optional: an extractor that computes in one of several precisions, e.g. ``float32`` or ``bfloat16``.
+
+    The same film then has other features, so the precision is part of what identifies them in the cache.
+    """
+
+    precision: str
+
+
 class WeightsUnavailable(Exception):
     """Weights of an extractor cannot be had; the message says how to get them."""
 

@@ -21,6 +21,7 @@ from cxrbench.contracts import (
     Film,
     Images,
     Labels,
+    Rounded,
     no_progress,
 )
 from cxrbench.datasets.decode import TIFF_SUFFIXES
@@ -227,6 +228,8 @@ def extract_features(
 ) -> Features:
     """Features of a set of films; ``key`` is the set's identity.
 
+    Those of another device or precision are other features: a GPU rounds in its own way, also in float32.
+
     Raises:
         ValueError: the extractor returned NaN, infinity or the wrong shape.
     """
@@ -240,7 +243,9 @@ def extract_features(
             )
         np.save(folder / "features.npy", features.astype(np.float32))
 
-    feature_key = canonical_hash([key, extractor.name, extractor.weights_sha256()])
+    precision = extractor.precision if isinstance(extractor, Rounded) else "float32"
+    rounding = [device, precision] if (device, precision) != ("cpu", "float32") else []
+    feature_key = canonical_hash([key, extractor.name, extractor.weights_sha256(), *rounding])
     stored: Features = np.load(cache.get("features", feature_key, build) / "features.npy")
     return stored
 

@@ -58,6 +58,28 @@ def test_features_with_nan_are_refused_and_not_kept(cache):
             extract_features(toy_films(8), "films", Broken(), "cpu", cache, lambda done, total: None)
 
 
+def test_features_in_another_precision_are_other_features(cache):
+    class Rounding:
+        name, dim, fd_label, kd_label, resize = "rounding", 1, "FD", "KD", "none"
+
+        def __init__(self, precision):
+            self.precision, self.asked = precision, 0
+
+        def weights_sha256(self):
+            return "0"
+
+        def extract(self, pixels, device, progress):
+            self.asked += 1
+            return np.full((len(pixels), 1), len(self.precision), np.float32)
+
+    exact, half = Rounding("float32"), Rounding("bfloat16")
+    for _ in range(2):
+        for extractor in (exact, half):
+            found = extract_features(toy_films(8), "films", extractor, "cpu", cache, lambda done, total: None)
+            assert (found == len(extractor.precision)).all()
+    assert (exact.asked, half.asked) == (1, 1)
+
+
 def test_a_smaller_share_of_the_training_films_is_part_of_a_larger_one(index, cache):
     data = load_and_split(index, SPEC, 0, cache)
     few, many = data.train_rows(1 / 3), data.train_rows(2 / 3)

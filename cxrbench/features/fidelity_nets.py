@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from cxrbench.features.pretrained import Network, PretrainedNet, in_colour
 
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -38,6 +40,7 @@ class VGG16(PretrainedNet):
         from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
         net = FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=str(weights)).to(device)
+        net.to(memory_format=torch.channels_last)  # a third off the time on a CPU
         return lambda films: net(in_colour(films))[0]
 
 
