@@ -1,1 +1,1 @@
-"""Speed, measured by pytest-benchmark; collected only where it is named: ``pytest bench/ --benchmark-only``."""
+"""What is measured beside the tests: speed, agreement, quality, verdicts. Each file says how it is run."""

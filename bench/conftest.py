@@ -1,36 +1,33 @@
-"""What every measurement shares: the device, films drawn once per size, and the facts of the machine.
+"""What every measurement by pytest-benchmark shares: the device, films drawn once per size, the machine's facts.
 
-The sizes are small so that the whole folder takes a minute or two on two CPU cores. On a GPU such steps only
-show what it costs to launch kernels; ask for the sizes that are trained there::
+The sizes are small so that the whole folder takes a minute or two on two CPU cores. On a GPU such work only shows
+what it costs to launch kernels; ask for the size that is sampled there::
 
-    pytest bench/ --benchmark-only --generator-sizes 128 --classifier-sizes 128,224
+    pytest bench/ --benchmark-only --generator-sizes 128
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from bench.throughput_cells import draw_films
 from cxrbench.contracts import Images, RunContext
-from cxrbench.datasets.phantom import Phantom
 from cxrbench.machine import choose_device, describe_machine
 
 DEFAULT_SIZES = {
     "generator": "32",  # the size of the quick tier
-    "classifier": "64",  # AlexNet takes nothing smaller
+    "classifier": "64",
 }
-PATIENTS_PER_CLASS = 40  # 70 films or more of each class: two batches of the reference plug-ins
 BUDGET = 10_000  # steps a schedule may plan for: more than any measurement takes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cxrbench")
-    for kind, sizes in DEFAULT_SIZES.items():
-        group.addoption(f"--{kind}-sizes", default=sizes, help=f"film sizes {kind}s are timed at, e.g. 32,64")
+    default = DEFAULT_SIZES["generator"]
+    group.addoption("--generator-sizes", default=default, help="size of the films that generators draw, e.g. 64")
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +38,8 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def films() -> Callable[[int], Images]:
-    """Training films of a size. Drawn, not read, so that every machine times the same work."""
-
-    @functools.cache
-    def draw(size: int) -> Images:
-        phantom = Phantom(patients_per_class=PATIENTS_PER_CLASS)
-        drawn = phantom.listing().films
-        pixels = np.stack([phantom.read(film, size) for film in drawn])[:, None]
-        return Images(pixels, np.asarray([film.label for film in drawn], np.int64), phantom.classes())
-
-    return draw
+    """Training films of a size."""
+    return draw_films
 
 
 @pytest.fixture

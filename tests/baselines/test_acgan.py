@@ -58,7 +58,7 @@ def test_acgan_keeps_the_contract_with_other_parameters():
 
 
 def test_either_net_moves_in_its_own_step_only(tmp_path):
-    state = (gan := ready(tmp_path))._state
+    state = (gan := ready(tmp_path))._nets
     real, labels = state.batches.at(0)
     before = weights(state.generator), weights(state.discriminator)
     gan._discriminator_step(real, labels, 0)
@@ -73,7 +73,7 @@ def test_either_net_moves_in_its_own_step_only(tmp_path):
 def test_every_step_has_noise_of_its_own_which_depends_on_the_seed_and_the_step_alone(tmp_path):
     def noises(seed, steps):
         gan, seen = ready(tmp_path, seed=seed), []
-        gan._state.generator.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].clone()))
+        gan._nets.generator.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].clone()))
         for step in steps:
             gan.training_step(step)
         return seen
@@ -91,7 +91,7 @@ def test_the_class_head_learns_and_the_films_follow_it(tmp_path):
         gan.training_step(step)
     unseen = toy_films(32, per_class=20, seed=1)
     with torch.no_grad():
-        _, classes = gan._state.discriminator.eval()(to_signed(torch.from_numpy(unseen.pixels)))
+        _, classes = gan._nets.discriminator.eval()(to_signed(torch.from_numpy(unseen.pixels)))
     assert (classes.argmax(dim=1).numpy() == unseen.labels).mean() > 0.8
     labels = np.repeat([0, 1, 2], 20)
     films = gan.sample(labels, RunContext(1, "cpu", 0, tmp_path))
@@ -101,8 +101,8 @@ def test_the_class_head_learns_and_the_films_follow_it(tmp_path):
 
 def test_accuracy_is_the_share_of_films_judged_rightly(tmp_path):
     gan = ready(tmp_path)
-    real, labels = gan._state.batches.at(0)
-    judge = gan._state.discriminator.source
+    real, labels = gan._nets.batches.at(0)
+    judge = gan._nets.discriminator.source
     for bias, share in [(1e3, 0.5), (-1e3, 0.5)]:  # all called real, none called real
         nn.init.constant_(judge.bias, bias)
         assert gan._discriminator_step(real, labels, 0)["discriminator_accuracy"].item() == share
@@ -119,7 +119,7 @@ def test_parts_name_all_that_training_changes(tmp_path):
     for each in (gan, again):
         torch.manual_seed(0)
         each.training_step(1)
-    assert torch.equal(weights(gan._state.generator), weights(again._state.generator))
+    assert torch.equal(weights(gan._nets.generator), weights(again._nets.generator))
 
 
 def test_a_class_of_one_film_and_a_batch_larger_than_the_films_are_trained(tmp_path):

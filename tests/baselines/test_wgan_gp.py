@@ -85,24 +85,24 @@ def test_the_label_reaches_the_score():
 
 
 def test_either_net_moves_in_its_own_step_only(tmp_path):
-    state = (gan := ready(tmp_path))._state
+    state = (gan := ready(tmp_path))._nets
     real, labels = state.batches.at(0)
-    before = weights(state.generator), weights(state.critic)
+    before = weights(state.generator), weights(state.discriminator)
     gan._critic_step(real, labels, 0)
-    between = weights(state.generator), weights(state.critic)
+    between = weights(state.generator), weights(state.discriminator)
     assert torch.equal(before[0], between[0])
     assert not torch.equal(before[1], between[1])
     gan._generator_step(labels, 2)
     assert not torch.equal(between[0], weights(state.generator))
-    assert torch.equal(between[1], weights(state.critic))
+    assert torch.equal(between[1], weights(state.discriminator))
 
 
 def test_a_step_is_so_many_critic_steps_on_films_of_their_own_and_one_generator_step(tmp_path):
     gan, order = ready(tmp_path, critic_steps=3), []
-    batches_at = gan._state.batches.at
-    gan._state.batches.at = lambda number: (order.append(number), batches_at(number))[1]
-    for name in ("generator", "critic"):
-        getattr(gan._state, f"{name}_optimizer").register_step_post_hook(lambda *_, name=name: order.append(name))
+    batches_at = gan._nets.batches.at
+    gan._nets.batches.at = lambda number: (order.append(number), batches_at(number))[1]
+    for name, which in (("generator", "generator"), ("critic", "discriminator")):
+        getattr(gan._nets, f"{which}_optimizer").register_step_post_hook(lambda *_, name=name: order.append(name))
     gan.training_step(0)
     gan.training_step(1)
     assert order[:7] == [0, "critic", 1, "critic", 2, "critic", "generator"]
@@ -113,7 +113,7 @@ def test_a_step_is_so_many_critic_steps_on_films_of_their_own_and_one_generator_
 def test_every_step_has_noise_of_its_own_which_depends_on_the_seed_and_the_step_alone(tmp_path):
     def noises(seed, steps):
         gan, seen = ready(tmp_path, seed=seed), []
-        gan._state.generator.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].clone()))
+        gan._nets.generator.register_forward_pre_hook(lambda net, inputs: seen.append(inputs[0].clone()))
         for step in steps:
             gan.training_step(step)
         return seen
@@ -146,7 +146,7 @@ def test_parts_name_all_that_training_changes(tmp_path):
         part.load_state_dict(copy.deepcopy(gan.parts()[name].state_dict()))  # Adam keeps what it is given
     for each in (gan, again):
         each.training_step(1)
-    assert torch.equal(weights(gan._state.generator), weights(again._state.generator))
+    assert torch.equal(weights(gan._nets.generator), weights(again._nets.generator))
 
 
 def test_a_class_of_one_film_and_a_batch_larger_than_the_films_are_trained(tmp_path):

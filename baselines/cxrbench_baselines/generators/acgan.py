@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,29 +34,17 @@ from torch.nn import functional as F
 from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines.batches import FilmBatches, step_noise
-from cxrbench_baselines.generators.net import LatentGenerator
+from cxrbench_baselines.batches import FilmBatches
+from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets, descend
 from cxrbench_baselines.nets import adam, doublings, frozen, on_device, precision, seed_everything
-from cxrbench_baselines.training import Stateful
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 7  # pixels of the smallest map: 112 is 7 doubled four times
 
 
-@dataclass
-class _State:
-    batches: FilmBatches
-    generator: nn.Module
-    discriminator: nn.Module
-    generator_optimizer: torch.optim.Optimizer
-    discriminator_optimizer: torch.optim.Optimizer
-    seed: int
-    device: str
-
-
 @GENERATORS.register("acgan")
 @dataclass
-class ACGAN(LatentGenerator):
+class ACGAN(TwoNetGenerator):
     """Args:
     width: channels of the discriminator's first layer; the generator's last hidden layer has 4 times as many.
     latent: dimensions of the noise.
@@ -66,12 +54,9 @@ class ACGAN(LatentGenerator):
     """
 
     width: int = 32
-    batch: int = 64
     rate: float = 2e-4
     beta1: float = 0.5
     dropout: float = 0.5
-
-    _state: _State | None = field(default=None, init=False, repr=False, compare=False)
 
     def preflight(self, size: int) -> dict[str, str]:
         """Raises UsageError for a batch that batch norm cannot take."""
@@ -86,7 +71,7 @@ class ACGAN(LatentGenerator):
         generator = on_device(self.build_generator(), ctx.device)
         discriminator = on_device(ACGANDiscriminator(**self._facts, width=self.width, dropout=self.dropout), ctx.device)
         self._sampler = generator
-        self._state = _State(
+        self._nets = TwoNets(
             FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True),
             generator,
             discriminator,
@@ -95,22 +80,6 @@ class ACGAN(LatentGenerator):
             ctx.seed,
             ctx.device,
         )
-
-    def parts(self) -> dict[str, Stateful]:
-        """By name, everything that changes in training."""
-        state = self._ready()
-        return {
-            "generator": state.generator,
-            "discriminator": state.discriminator,
-            "generator_optimizer": state.generator_optimizer,
-            "discriminator_optimizer": state.discriminator_optimizer,
-        }
-
-    def images_per_step(self) -> int:
-        return self.batch
-
-    def steps_per_cycle(self) -> int:
-        return 1
 
     def training_step(self, step: int) -> Mapping[str, Tensor]:
         """One discriminator step and one generator step, each with noise of its own."""
@@ -123,41 +92,29 @@ class ACGAN(LatentGenerator):
 
     def _discriminator_step(self, real: Tensor, labels: Tensor, number: int) -> dict[str, Tensor]:
         """Ascend L_S + L_C (Odena et al., equations 2 and 3)."""
-        state = self._ready()
-        with precision(state.device):
+        nets = self._ready()
+        with precision(nets.device):
             with torch.no_grad():
-                fake = state.generator(self._noise(number), labels)
+                fake = nets.generator(self._noise(number), labels)
             # Two passes: batch norm over both together made toy classes harder to learn, and is not DCGAN's way.
-            on_real, class_of_real = state.discriminator(real)
-            on_fake, class_of_fake = state.discriminator(fake)
+            on_real, class_of_real = nets.discriminator(real)
+            on_fake, class_of_fake = nets.discriminator(fake)
         source = F.softplus(-on_real.float()).mean() + F.softplus(on_fake.float()).mean()
         classes = F.cross_entropy(class_of_real.float(), labels) + F.cross_entropy(class_of_fake.float(), labels)
         loss = source + classes
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.discriminator_optimizer.step()
+        descend(loss, nets.discriminator_optimizer)
         rightly = torch.cat([on_real > 0, on_fake <= 0]).float().mean()
         return {"discriminator_loss": loss.detach(), "discriminator_accuracy": rightly}
 
     def _generator_step(self, labels: Tensor, number: int) -> Tensor:
         """Ascend L_C - L_S, L_S in the non-saturating form (Goodfellow et al., 2014)."""
-        state = self._ready()
-        with frozen(state.discriminator):
-            with precision(state.device):
-                source, classes = state.discriminator(state.generator(self._noise(number), labels))
+        nets = self._ready()
+        with frozen(nets.discriminator):
+            with precision(nets.device):
+                source, classes = nets.discriminator(nets.generator(self._noise(number), labels))
             loss = F.softplus(-source.float()).mean() + F.cross_entropy(classes.float(), labels)
-            state.generator_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            state.generator_optimizer.step()
+            descend(loss, nets.generator_optimizer)
         return loss.detach()
-
-    def _noise(self, number: int) -> Tensor:
-        state = self._ready()
-        return step_noise(state.seed, number, (self.batch, self.latent), state.device)
-
-    def _ready(self) -> _State:
-        assert self._state is not None, "call setup first"
-        return self._state
 
 
 class ACGANGenerator(nn.Module):

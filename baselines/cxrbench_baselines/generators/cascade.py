@@ -20,11 +20,11 @@ from cxrbench_baselines.batches import FilmBatches, step_noise, to_signed
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.refinement import Refinement
 from cxrbench_baselines.nets import averaged, on_device, precision, seed_everything
+from cxrbench_baselines.schedules import falling, set_rate
 from cxrbench_baselines.training import Stateful
 
 COARSEST = 16  # pixels of the coarsest film, about: lungs, heart and the haze of a disease are there already
 LARGEST_LEAP = 4  # of one refinement
-WARM_UP = 50  # steps until the learning rate is reached
 PREVIEW_STEPS = 3  # of Heun's method: films to look at, soft but of the right kind
 MEASURED_FILMS = 512  # from which scales are taken
 
@@ -215,8 +215,7 @@ class CascadeGenerator(NetGenerator):
                 fine, coarse = shrunk(films[:few], stage.size), self.coarse(cascade, films[:few], number)
                 own = noise(2 + number, len(fine), 2, stage.size, stage.size)
                 losses.append(stage.loss(fine, coarse, labels[:few], own, draws[:few, 1 + 2 * number :][:, :2]))
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.rate * _schedule(step, state.budget)
+        set_rate(state.optimizer, self.rate * falling(step, state.budget))
         state.optimizer.zero_grad(set_to_none=True)
         torch.stack(losses).sum().backward()
         for part in (cascade.base, *cascade.refinements):  # apart: a wild base must not hold the others back
@@ -252,8 +251,3 @@ def padded(films: Tensor) -> Tensor:
     if not more:
         return films
     return F.pad(films.float(), (0, more, 0, more), mode="replicate").to(films.dtype)
-
-
-def _schedule(step: int, budget: int) -> float:
-    """Share of the learning rate: up over ``WARM_UP`` steps, level, down to nothing over the second half."""
-    return min((step + 1) / WARM_UP, 1.0, 2 * (1 - step / max(budget, step + 1)))

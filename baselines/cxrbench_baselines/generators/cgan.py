@@ -19,14 +19,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
 from cxrbench.contracts import Images, RunContext
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.augment import DRAWS, augmented
-from cxrbench_baselines.generators.net import LatentGenerator
 from cxrbench_baselines.generators.stabilisers import append_spread, r1_penalty
+from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets, descend
 from cxrbench_baselines.nets import (
     adam,
     averaged,
@@ -37,7 +36,7 @@ from cxrbench_baselines.nets import (
     precision,
     seed_everything,
 )
-from cxrbench_baselines.training import Stateful
+from cxrbench_baselines.schedules import falling, set_rate
 
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
 
@@ -45,29 +44,16 @@ STYLE = 128  # dimensions of the vector that noise and label are mapped to
 FULL_WIDTH_TO = 16  # pixels up to which maps have all channels; above, memory and time are what they cost
 
 
-@dataclass
-class _State:
-    """What training needs beyond the averaged generator."""
-
-    batches: FilmBatches
-    generator: nn.Module
-    discriminator: nn.Module
-    average: AveragedModel
-    generator_optimizer: torch.optim.Optimizer
-    discriminator_optimizer: torch.optim.Optimizer
-    seed: int
-    device: str
-
-
 @GENERATORS.register("cgan")
 @dataclass
-class CGAN(LatentGenerator):
+class CGAN(TwoNetGenerator):
     """Args:
     width: channels of the generator's finest maps; four times as many in its coarse ones.
     discriminator_width: channels of the discriminator's finest maps; up to four times as many below.
     latent: dimensions of the noise.
     batch: films per step.
-    rate: Adam's learning rate, of both nets.
+    rate: Adam's learning rate, of both nets; after a short warm-up level, over the second half it falls to nothing:
+        nets that are still moving at the end leave films that are blurred by their average.
     penalty: weight of R1 and of R2, the squared gradients at real and at generated films.
     penalty_every: steps between two penalties (each weighted up by this number).
     decay: of the moving average of the generator's weights.
@@ -81,10 +67,10 @@ class CGAN(LatentGenerator):
     rate: float = 1e-3
     penalty: float = 0.05
     penalty_every: int = 8
-    decay: float = 0.998
+    decay: float = 0.999
     augment: bool = True
 
-    _state: _State | None = field(default=None, init=False, repr=False, compare=False)
+    _budget: int = field(default=0, init=False, repr=False, compare=False)
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         seed_everything(ctx.seed)
@@ -93,66 +79,53 @@ class CGAN(LatentGenerator):
         discriminator = on_device(CGANDiscriminator(**self._facts, width=self.discriminator_width), ctx.device)
         average = averaged(generator, self.decay)
         self._sampler = average.module
-        self._state = _State(
+        self._budget = ctx.budget
+        self._nets = TwoNets(
             # Classes are drawn equally often: a rare class is what the films are wanted for.
             FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True),
             generator,
             discriminator,
-            average,
             adam(generator, self.rate, 0.0, 0.99),
             adam(discriminator, self.rate, 0.0, 0.99),
             ctx.seed,
             ctx.device,
+            average,
         )
-
-    def images_per_step(self) -> int:
-        return self.batch
 
     def steps_per_cycle(self) -> int:
         return self.penalty_every
 
-    def parts(self) -> Mapping[str, Stateful]:
-        state = self._ready()
-        return {
-            "generator": state.generator,
-            "discriminator": state.discriminator,
-            "average": state.average,
-            "generator_optimizer": state.generator_optimizer,
-            "discriminator_optimizer": state.discriminator_optimizer,
-        }
-
     def training_step(self, step: int) -> Mapping[str, Tensor]:
         """One discriminator step (with R1 and R2 at every ``penalty_every``-th) and one generator step."""
-        state = self._ready()
-        real, labels = state.batches.at(step)
-        noise = step_noise(state.seed, step, (len(real), self.latent + 4 * DRAWS), state.device)
+        nets = self._ready()
+        assert nets.average is not None
+        for optimizer in (nets.generator_optimizer, nets.discriminator_optimizer):
+            set_rate(optimizer, self.rate * falling(step, self._budget))
+        real, labels = nets.batches.at(step)
+        noise = step_noise(nets.seed, step, (len(real), self.latent + 4 * DRAWS), nets.device)
         views = noise[:, self.latent :].unflatten(1, (4, DRAWS))
-        with precision(state.device):
-            fake = state.generator(noise[:, : self.latent], labels).float()
+        with precision(nets.device):
+            fake = nets.generator(noise[:, : self.latent], labels).float()
             shown = torch.cat([self._shown(real, views[:, 0]), self._shown(fake.detach(), views[:, 1])])
-            on_real, on_fake = state.discriminator(shown, labels.repeat(2), groups=2).float().chunk(2)
+            on_real, on_fake = nets.discriminator(shown, labels.repeat(2), groups=2).float().chunk(2)
             # Huang et al., equation 2: each generated film is judged against a real one, here of its class.
             d_loss = F.softplus(on_fake - on_real).mean()
         penalised = d_loss
         if step % self.penalty_every == 0:
             penalised = d_loss + self.penalty * self.penalty_every * sum(
-                r1_penalty(partial(self._judged, view, labels), films, state.device)
+                r1_penalty(partial(self._judged, view, labels), films, nets.device)
                 for films, view in ((real, views[:, 0]), (fake, views[:, 1]))
             )
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        penalised.backward()
-        state.discriminator_optimizer.step()
+        descend(penalised, nets.discriminator_optimizer)
 
-        with frozen(state.discriminator):
-            with precision(state.device):
+        with frozen(nets.discriminator):
+            with precision(nets.device):
                 with torch.no_grad():
-                    beside = state.discriminator(self._shown(real, views[:, 2]), labels).float()
-                judged = state.discriminator(self._shown(fake, views[:, 3]), labels).float()
+                    beside = nets.discriminator(self._shown(real, views[:, 2]), labels).float()
+                judged = nets.discriminator(self._shown(fake, views[:, 3]), labels).float()
                 g_loss = F.softplus(beside - judged).mean()
-            state.generator_optimizer.zero_grad(set_to_none=True)
-            g_loss.backward()
-            state.generator_optimizer.step()
-        state.average.update_parameters(state.generator)
+            descend(g_loss, nets.generator_optimizer)
+        nets.average.update_parameters(nets.generator)
         return {
             "generator_loss": g_loss.detach(),
             "discriminator_loss": d_loss.detach(),
@@ -168,10 +141,6 @@ class CGAN(LatentGenerator):
 
     def _shown(self, films: Tensor, draws: Tensor) -> Tensor:
         return augmented(films, draws) if self.augment else films
-
-    def _ready(self) -> _State:
-        assert self._state is not None, "call setup first"
-        return self._state
 
 
 class StyleNorm(nn.Module):
@@ -219,7 +188,8 @@ class CGANGenerator(nn.Module):
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         noise = noise * (noise.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
         style = self.style(torch.cat([noise, self.embed(labels)], dim=1))
-        maps = self.first_maps(style)
+        maps = self.project(style).unflatten(1, (-1, self.start, self.start))
+        maps = maps.contiguous(memory_format=torch.channels_last)  # all that follow keep that layout
         film: Tensor | None = None
         for level, convolution in enumerate(self.convolutions):
             if level:
@@ -232,11 +202,6 @@ class CGANGenerator(nn.Module):
             film = part
         assert film is not None
         return torch.tanh(film)[:, :, : self.size, : self.size]
-
-    def first_maps(self, style: Tensor) -> Tensor:
-        """The coarsest maps ``[B, C, start, start]``, channels-last: all that follow keep that layout."""
-        maps: Tensor = self.project(style).unflatten(1, (-1, self.start, self.start))
-        return maps.contiguous(memory_format=torch.channels_last)
 
 
 class CGANDiscriminator(nn.Module):

@@ -1,7 +1,7 @@
 """Rectified flow on the principal components of the films: recognisable films after minutes on a CPU.
 
 Principal components (Turk & Pentland, "Eigenfaces for recognition", 1991) suit films that are all taken alike: a
-few hundred of 4,096 numbers hold the chest. A small perceptron learns to draw those numbers for a class
+few dozen of 4,096 numbers hold its shape. A small perceptron learns to draw those numbers for a class
 (``rectified_flow``). Alone they give soft films; a refinement draws what they leave out.
 """
 
@@ -32,15 +32,17 @@ LARGEST = 64  # pixels of the films whose components are taken, about: more comp
 @dataclass
 class PCAFlow(CascadeGenerator):
     """Args, besides those of ``CascadeGenerator``:
-    components: principal components drawn (fewer where there are fewer films).
+    components: principal components drawn (fewer where there are fewer films). Of more, the perceptron learns the
+        training films by heart; the refinement, which sees every place of every film as an example, does not.
     hidden: units of the perceptron's layers.
     layers: of the perceptron, each with two matrices.
     """
 
     batch: int = 128
-    components: int = 256
-    hidden: int = 1024
-    layers: int = 4
+    fine_batch: int = 24
+    components: int = 64
+    hidden: int = 512
+    layers: int = 3
 
     def finish(self, train: Images, ctx: RunContext) -> None:
         """Bring what is drawn to the mean and spread of the training films, class by class."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +25,15 @@ from cxrbench.contracts import Images, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
-from cxrbench_baselines.generators.net import LatentGenerator
+from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets, descend
 from cxrbench_baselines.nets import adam, doublings, frozen, on_device, precision, seed_everything
-from cxrbench_baselines.training import Stateful
 
 EMBEDDING = 16  # dimensions of the label embedding
 
 
-@dataclass
-class _State:
-    batches: FilmBatches
-    generator: nn.Module
-    critic: nn.Module
-    generator_optimizer: torch.optim.Optimizer
-    critic_optimizer: torch.optim.Optimizer
-    seed: int
-    device: str
-
-
 @GENERATORS.register("wgan-gp")
 @dataclass
-class WGANGP(LatentGenerator):
+class WGANGP(TwoNetGenerator):
     """Args:
     width: channels of the layer at full resolution; doubled at every halving, at most 8 times.
     latent: dimensions of the noise.
@@ -57,14 +45,11 @@ class WGANGP(LatentGenerator):
 
     width: int = 64
     latent: int = 128
-    batch: int = 64
     rate: float = 1e-4
     beta1: float = 0.0
     beta2: float = 0.9
     critic_steps: int = 5
     penalty: float = 10.0
-
-    _state: _State | None = field(default=None, init=False, repr=False, compare=False)
 
     def preflight(self, size: int) -> dict[str, str]:
         """Raises UsageError for parameters it cannot train with."""
@@ -81,7 +66,7 @@ class WGANGP(LatentGenerator):
         generator = on_device(self.build_generator(), ctx.device)
         critic = on_device(WGANGPCritic(**self._facts, width=self.width), ctx.device)
         self._sampler = generator
-        self._state = _State(
+        self._nets = TwoNets(
             FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True),
             generator,
             critic,
@@ -91,22 +76,9 @@ class WGANGP(LatentGenerator):
             ctx.device,
         )
 
-    def parts(self) -> dict[str, Stateful]:
-        """By name, everything that changes in training."""
-        state = self._ready()
-        return {
-            "generator": state.generator,
-            "critic": state.critic,
-            "generator_optimizer": state.generator_optimizer,
-            "critic_optimizer": state.critic_optimizer,
-        }
-
     def images_per_step(self) -> int:
         """Real films of one step: each critic step sees a batch of its own."""
         return self.critic_steps * self.batch
-
-    def steps_per_cycle(self) -> int:
-        return 1
 
     def training_step(self, step: int) -> Mapping[str, Tensor]:
         """``critic_steps`` critic steps on batches of their own, then one generator step."""
@@ -122,38 +94,26 @@ class WGANGP(LatentGenerator):
 
     def _critic_step(self, real: Tensor, labels: Tensor, draw: int) -> Tensor:
         """Lines 3 to 9 of algorithm 1; takes random draws number ``draw`` and ``draw + 1``."""
-        state = self._ready()
-        with precision(state.device):
+        nets = self._ready()
+        with precision(nets.device):
             with torch.no_grad():
-                fake = state.generator(self._noise(draw), labels).float()
-            on_real, on_fake = state.critic(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
+                fake = nets.generator(self._noise(draw), labels).float()
+            on_real, on_fake = nets.discriminator(torch.cat([real, fake]), labels.repeat(2)).chunk(2)
         # The normal distribution function makes the draw uniform in [0, 1].
-        share = torch.special.ndtr(step_noise(state.seed, draw + 1, (self.batch,), state.device))
-        steepness = gradient_penalty(lambda films: state.critic(films, labels), real, fake, share, state.device)
+        share = torch.special.ndtr(step_noise(nets.seed, draw + 1, (self.batch,), nets.device))
+        steepness = gradient_penalty(lambda films: nets.discriminator(films, labels), real, fake, share, nets.device)
         loss = on_fake.mean() - on_real.mean() + self.penalty * steepness
-        state.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.critic_optimizer.step()
+        descend(loss, nets.discriminator_optimizer)
         return loss.detach()
 
     def _generator_step(self, labels: Tensor, draw: int) -> Tensor:
         """Lines 11 and 12 of algorithm 1."""
-        state = self._ready()
-        with frozen(state.critic):
-            with precision(state.device):
-                loss = -state.critic(state.generator(self._noise(draw), labels), labels).mean()
-            state.generator_optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            state.generator_optimizer.step()
+        nets = self._ready()
+        with frozen(nets.discriminator):
+            with precision(nets.device):
+                loss = -nets.discriminator(nets.generator(self._noise(draw), labels), labels).mean()
+            descend(loss, nets.generator_optimizer)
         return loss.detach()
-
-    def _noise(self, draw: int) -> Tensor:
-        state = self._ready()
-        return step_noise(state.seed, draw, (self.batch, self.latent), state.device)
-
-    def _ready(self) -> _State:
-        assert self._state is not None, "call setup first"
-        return self._state
 
 
 def gradient_penalty(

@@ -1,0 +1,51 @@
+"""``flow`` and ``pca-flow`` as a plain loop: one optimizer for all stages of the cascade, gradients clipped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from bench.reference.parts import Losses, endless, keep_default_layout, normalised
+from cxrbench.contracts import Images, RunContext
+from cxrbench_baselines.generators.cascade import Cascade, CascadeGenerator, padded, shrunk
+from cxrbench_baselines.schedules import falling
+
+
+def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> Iterator[Losses]:
+    """The nets, their average and what they take from all films at once (scales, components) are a fresh plug-in's."""
+    plugin = dataclasses.replace(plugin)
+    plugin.setup(train, ctx)
+    cascade, average = (plugin.parts()[name] for name in ("cascade", "average"))
+    assert isinstance(cascade, Cascade)
+    assert isinstance(average, AveragedModel)
+    for net in (cascade, average):
+        net.to(memory_format=torch.contiguous_format)
+    for part in (cascade.base, *cascade.refinements):
+        keep_default_layout(part.get_submodule("enter"))
+    optimizer = torch.optim.AdamW(cascade.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
+    for films, labels in endless(normalised(train), train.labels, plugin.batch, balanced=True):
+        films, labels = padded(films.to(ctx.device)), labels.to(ctx.device)
+        noise = torch.randn(len(films), cascade.base.noise_dims, device=ctx.device)
+        times = torch.randn(len(films), device=ctx.device)
+        losses = {"base_loss": cascade.base.loss(shrunk(films, cascade.base.size), labels, noise, times)}
+        few, their_labels = films[: plugin.fine_batch], labels[: plugin.fine_batch]
+        for number, stage in enumerate(cascade.refinements):
+            fine, coarse = shrunk(few, stage.size), plugin.coarse(cascade, few, number)
+            noise = torch.randn(len(fine), 2, stage.size, stage.size, device=ctx.device)
+            draws = torch.randn(len(fine), 2, device=ctx.device)
+            losses[f"refinement_{number + 1}_loss"] = stage.loss(fine, coarse, their_labels, noise, draws)
+
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        for part in (cascade.base, *cascade.refinements):
+            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(cascade)
+        yield {name: loss.item() for name, loss in losses.items()}
