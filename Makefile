@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 DATA ?= $(CXRBENCH_DATA)/covid19-radiography
 
-.PHONY: run test test-slow gpu bench audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
+.PHONY: run test test-slow gpu bench bench-compare feature-speed plan-accuracy audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -21,11 +21,22 @@ test-slow: $(STAMP)  ## the tests that take longer
 gpu: $(STAMP)  ## everything that needs a CUDA device, in one go
 	mkdir -p results/local
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m bench.throughput results/local/throughput-gpu --device cuda
 	$(BIN)/python -m pytest bench/ --benchmark-only --benchmark-json=results/local/bench-gpu.json
 	$(BIN)/cxrbench run --tier standard --device cuda --results results/local $(RUN_FLAGS)
 
-bench: $(STAMP)  ## train-step throughput against plain PyTorch loops
+bench: $(STAMP)  ## train steps against plain loops and the machine's peaks; synthesis, features, distances
+	$(BIN)/python -m bench.throughput results/local/throughput
 	$(BIN)/python -m pytest bench/ --benchmark-only
+
+bench-compare: $(STAMP)  ## the ratios of `make bench` against the committed ones
+	$(BIN)/python -m bench.throughput_compare results/throughput/throughput.json results/local/throughput/throughput.json
+
+feature-speed: $(STAMP)  ## InceptionV3's features: ours beside torch-fidelity's own call
+	$(BIN)/python -m bench.feature_speed results/features
+
+plan-accuracy: $(STAMP)  ## what `plan --costs` predicts beside what a run then takes
+	$(BIN)/python -m bench.plan_accuracy results/throughput/plan.json
 
 audit-figures: $(STAMP)  ## shortcut probes on phantoms whose truth is known; how the duplicate search grows
 	$(BIN)/python -m bench.shortcut_curve results/audit/phantom-shortcuts

@@ -3,8 +3,8 @@
 It did not converge for its authors and is not expected to here: it is in the registry so that the failure
 can be reproduced and explained. What to note: the discriminator is stepped once per 10 generator steps, on
 batches of 4, with batch norm and with dropout before its sigmoid, and hears of the label through one map.
-Each of these choices is a parameter, so that it can be undone alone. Convolutions run in bf16 where the hardware
-computes in it (theirs did not), which changes nothing that is measured: results/parity.
+Each of these choices is a parameter, so that it can be undone alone. Only the precision is not theirs:
+convolutions run in bf16 where the hardware computes in it.
 """
 
 from __future__ import annotations
