@@ -3,19 +3,21 @@
     python -m bench.feature_speed results/features [--data DIR] [--weights FILE]
 
 Writes ``features.json`` (everything) and ``FEATURES.md``. The films go through torch-fidelity's public function for
-features with its defaults and through ours, by turns. Without the published weights the network is torch-fidelity's
-own with random ones, in two ways (``NETS``) that make rounding matter in different places.
+features and through ours, by turns. Without the published weights its network gets random ones, in two ways
+(``NETS``) that make rounding matter in different places.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from bench.quality import index_real, machine_lines, markdown
 from cxrbench.cache import write_atomically
 from cxrbench.contracts import Features, Pixels, no_progress
 from cxrbench.errors import CxrbenchError, DataError, UsageError
-from cxrbench.features.inception import Inception
+from cxrbench.features.inception import PRECISIONS, Inception
 from cxrbench.features.lite0 import BATCH, Lite0, folded_features, network_input
 from cxrbench.features.pretrained import in_batches, in_colour
 from cxrbench.features.weights import weights_digest
@@ -47,6 +49,7 @@ PUBLISHED = "published weights"
 FD_BOUND = 1e-3  # of the distance: the most by which two ways may differ and be called the same
 HALVINGS = 20  # ways to deal the films into two halves
 FEWEST = 16  # films
+THEIR_BATCH = 64  # torch-fidelity's default
 WARM_UP = 4  # films
 NORMALISED_BY = 32  # films, not among those measured
 
@@ -64,34 +67,37 @@ class GreyFilms(torch.utils.data.Dataset[torch.Tensor]):
         return torch.from_numpy(np.repeat(self.pixels[row], 3, axis=0))
 
 
-def torch_fidelity_way(weights: Path, device: str) -> Way:
-    """torch-fidelity's own extraction with its defaults; the network is read beforehand."""
+def torch_fidelity_ways(weights: Path, device: str) -> dict[str, Way]:
+    """torch-fidelity's own extraction with its defaults, and its network alone; it is read beforehand."""
     from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
 
     asked = {"cuda": device == "cuda", "verbose": False}
     name, layer = "inception-v3-compat", "2048"
     net = create_feature_extractor(name, [layer], feature_extractor_weights_path=str(weights), **asked)
 
-    def extract(pixels: Pixels) -> Features:
-        found: Features = extract_featuresdict_from_input_id(1, net, input1=GreyFilms(pixels), **asked)[layer].numpy()
-        return found
+    def call(pixels: Pixels) -> Features:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch's, of the many processes it starts
+            found = extract_featuresdict_from_input_id(1, net, input1=GreyFilms(pixels), **asked)
+        features: Features = found[layer].numpy()
+        return features
 
-    return extract
+    def alone(pixels: Pixels) -> Features:
+        return in_batches(
+            lambda films: net(in_colour(films))[0], pixels, THEIR_BATCH, Inception.dim, device, no_progress
+        )
+
+    return {"torch-fidelity's own call": call, "its network alone": alone}
 
 
 def inception_ways(weights: Path, device: str) -> dict[str, Way]:
     """torch-fidelity's call first, then ours in each precision; ``$CXRBENCH_WEIGHTS`` must name ``weights``."""
-    digest = weights_digest(weights)
 
     def ours(precision: str) -> Way:
-        extractor = Inception(sha256_prefix=digest, precision=precision)
+        extractor = Inception(sha256_prefix=weights_digest(weights), precision=precision)
         return lambda pixels: extractor.extract(pixels, device)
 
-    return {
-        "torch-fidelity's own call": torch_fidelity_way(weights, device),
-        "inception, float32": ours("float32"),
-        "inception, bfloat16": ours("bfloat16"),
-    }
+    return torch_fidelity_ways(weights, device) | {f"inception, {name}": ours(name) for name in PRECISIONS}
 
 
 def lite0_ways(device: str) -> dict[str, Way]:
@@ -114,7 +120,7 @@ def write_random_weights(path: Path, films: Pixels | None = None) -> None:
     import torch_fidelity.feature_extractor_inceptionv3 as upstream
 
     kind = upstream.FeatureExtractorInceptionV3
-    with patch.object(upstream, "load_state_dict_from_url", _nothing), patch.object(kind, "load_state_dict"):
+    with patch.object(upstream, "load_state_dict_from_url"), patch.object(kind, "load_state_dict"):
         net = kind("inception-v3-compat", ["2048"])  # nothing is fetched
     generator = torch.Generator().manual_seed(0)
     for layer in net.modules():
@@ -126,11 +132,6 @@ def write_random_weights(path: Path, films: Pixels | None = None) -> None:
     if films is not None:
         net(in_colour(torch.from_numpy(films)))
     torch.save(net.state_dict(), path)
-
-
-def _nothing(url: str, progress: bool) -> dict[str, torch.Tensor]:
-    """In the place of a download."""
-    return {}
 
 
 def measure(ways: Mapping[str, Way], pixels: Pixels, rounds: int) -> list[dict[str, Any]]:
@@ -193,12 +194,8 @@ def read_films(text: str, count: int, size: int) -> tuple[Pixels, str]:
     index = index_real(text)
     if len(index.films) < count:
         raise DataError(f"{index.name} has {len(index.films)} films, {count} are needed; ask for fewer with --films")
-    ranks: dict[int, int] = {}
-    order = []
-    for film in index.films:
-        ranks[film.label] = ranks.get(film.label, 0) + 1
-        order.append((ranks[film.label], film.label, film))
-    chosen = [film for *_, film in sorted(order, key=lambda entry: entry[:2])][:count]
+    by_class = [[film for film in index.films if film.label == label] for label in range(len(index.classes))]
+    chosen = [film for row in itertools.zip_longest(*by_class) for film in row if film is not None][:count]
     return np.stack([index.dataset.read(film, size) for film in chosen])[:, None], index.name
 
 
@@ -242,7 +239,7 @@ def page(record: Mapping[str, Any]) -> str:
         for row in measured:
             speed = [f"{row['films_per_second']:.1f}", f"{row['times_as_fast']:.2f}"]
             apart = [f"{row[key]:.1e}" for key in ("largest", "relative", "fd_median", "fd_worst", "kid_worst")]
-            rows.append([net, row["way"], *speed, *apart, _verdict(row["fd_worst"])])
+            rows.append([net, row["way"], *speed, *apart, "yes" if row["fd_worst"] <= FD_BOUND else "no"])
     notes = [f"* {net}: {what}." for net, what in NETS.items() if net in record["nets"]]
     return f"""# Features in less time
 
@@ -259,10 +256,6 @@ halves of the films, over {HALVINGS} random halvings; KID: the difference over i
 {machine_lines([record["machine"]])}
 - `python -m bench.feature_speed FOLDER --data DIR` makes this page; `--weights FILE` takes the published weights.
 """
-
-
-def _verdict(worst: float) -> str:
-    return "yes" if worst <= FD_BOUND else "no"
 
 
 def main() -> int:
