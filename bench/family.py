@@ -67,12 +67,11 @@ class Row:
 
 FAMILY = {  # a row's name is that of its files
     "cgan-seed-300px": Row("cgan-seed", 500, size=300, measured_at=(64, 300)),
-    "cgan": Row("cgan", 8000),
-    "cgan-long-average": Row("cgan:decay=0.9995", 5500),
+    "cgan": Row("cgan", 10000),
     "dcgan": Row("dcgan", 5000),
     "acgan": Row("acgan", 600),
     "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
-    "flow": Row("flow", 2500),
+    "flow": Row("flow", 12000),
     "pca-flow": Row("pca-flow", 1400),
     "mixup": Row("mixup", 0, pictured=False),
     "classical": Row("classical", 0, pictured=False),
