@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from bench.reference.parts import Losses, endless, normalised
+from bench.reference.parts import Losses, endless, keep_default_layout, normalised
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.cgan_seed import SeedCGAN, SeedDiscriminator, SeedGenerator
 
@@ -18,6 +18,8 @@ def plain_seed_cgan(plugin: SeedCGAN, train: Images, ctx: RunContext) -> Iterato
     choices = (plugin.normalise, plugin.conditioning)
     generator = SeedGenerator(*sizes, plugin.latent, *choices).to(ctx.device)
     discriminator = SeedDiscriminator(*sizes, plugin.dropout, *choices).to(ctx.device)
+    for net in (generator.decode, discriminator.encode):
+        keep_default_layout(net[0])
     generator_optimizer = torch.optim.Adam(generator.parameters(), plugin.rate, betas=(plugin.beta1, 0.999))
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), plugin.rate, betas=(plugin.beta1, 0.999))
     loss = nn.BCELoss()
