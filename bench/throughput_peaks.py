@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.throughput_counts import SHORT
+from cxrbench.costs.work import SHORT
 from cxrbench_baselines.nets import precision
 
 PEAK_SECONDS = 1.0  # for each peak
@@ -36,7 +36,7 @@ SIZES = {"cpu": Sizes(2048, 16, 128, 28), "cuda": Sizes(8192, 64, 512, 28)}
 
 
 def measure_peaks(device: str, sizes: Sizes | None = None, seconds: float = PEAK_SECONDS) -> dict[str, float]:
-    """GFLOP/s of the fastest repeat, by kind and precision as ``Counts.flops`` names them.
+    """GFLOP/s of the fastest repeat, by kind and precision as ``Work.flops_by_kind`` names them.
 
     bf16 only where the plug-ins use it: hardware without it takes very long.
     """

@@ -22,9 +22,9 @@ import torch
 
 from bench.reference.loops import reference_loop
 from bench.throughput_cells import Cell, draw_films
-from bench.throughput_counts import Counts
 from bench.throughput_peaks import share_of_peak, wait_for
 from cxrbench.contracts import Images, Preflight, RunContext, Steppable
+from cxrbench.costs.work import counting
 from cxrbench.errors import Diverged, UsageError
 
 SEED = 0
@@ -84,15 +84,15 @@ def warmed_up(make: Callable[[], Iterator[Mapping[str, Any]]], plugin: Steppable
     next(steps)
     cycle = plugin.steps_per_cycle()
     started = time.perf_counter()
-    with Counts() as counts:
+    with counting() as work:
         seen = list(itertools.islice(steps, cycle))
     wait_for(device)
     seconds = time.perf_counter() - started
     for name, value in ((name, float(value)) for losses in seen for name, value in losses.items()):
         if not math.isfinite(value):
             raise Diverged(f"{name} became {value} in the first {cycle + 1} steps")
-    memory = torch.cuda.max_memory_allocated() - before if cuda else counts.peak_bytes
-    return Loop(steps, device, {kind: n / cycle for kind, n in counts.flops.items()}, memory, seconds)
+    memory = torch.cuda.max_memory_allocated() - before if cuda else work.peak_bytes
+    return Loop(steps, device, {kind: n / cycle for kind, n in work.flops_by_kind.items()}, memory, seconds)
 
 
 def interleaved(loops: Mapping[str, Loop], steps: int, seconds: float) -> dict[str, list[float]]:

@@ -16,12 +16,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from bench import throughput, throughput_cells, throughput_compare
 from bench.reference.loops import reference_loop
 from bench.throughput_cells import CELLS, REGISTRIES, Cell, draw_films
-from bench.throughput_counts import Counts
 from bench.throughput_peaks import Sizes, measure_peaks, share_of_peak
 from bench.throughput_profile import profile_page
 from bench.throughput_timing import Loop, interleaved, measure_cell, ratio_of, warmed_up
 from cxrbench.checks import toy_films
 from cxrbench.contracts import RunContext, Steppable
+from cxrbench.costs.work import counting
 from cxrbench.errors import Diverged, UsageError
 from cxrbench.registry import GENERATORS
 
@@ -163,29 +163,29 @@ def test_a_changed_training_loop_has_no_plain_one():
 
 def test_operations_of_a_linear_layer_and_a_convolution_are_those_of_the_textbook():
     linear, films = nn.Linear(16, 32), torch.randn(8, 16)
-    with Counts() as counts:
+    with counting() as counts:
         linear(films).sum().backward()
-    assert counts.flops == {"matmul fp32": 2 * (2 * 8 * 16 * 32)}  # films have no gradient
+    assert counts.flops_by_kind == {"matmul fp32": 2 * (2 * 8 * 16 * 32)}  # films have no gradient
 
     convolution, films = nn.Conv2d(4, 8, 3, padding=1), torch.randn(2, 4, 10, 10, requires_grad=True)
     once = 2 * 2 * 100 * 4 * 8 * 9
-    with Counts() as counts, torch.autocast("cpu", torch.bfloat16):
+    with counting() as counts, torch.autocast("cpu", torch.bfloat16):
         convolution(films).float().sum().backward()
-    assert counts.flops == {"conv bf16": 3 * once}
+    assert counts.flops_by_kind == {"conv bf16": 3 * once}
 
 
 def test_a_gradient_penalty_is_counted():
     """Forward, gradient by the films, and of both the gradient by the weights; ``FlopCounterMode`` refuses it."""
     convolution, films = nn.Conv2d(4, 8, 3, padding=1, bias=False), torch.randn(2, 4, 10, 10, requires_grad=True)
-    with Counts() as counts:
+    with counting() as counts:
         (gradient,) = torch.autograd.grad(convolution(films).square().sum(), films, create_graph=True)
         gradient.square().sum().backward()
-    assert counts.flops == {"conv fp32": 6 * (2 * 2 * 100 * 4 * 8 * 9)}
+    assert counts.flops_by_kind == {"conv fp32": 6 * (2 * 2 * 100 * 4 * 8 * 9)}
 
 
 def test_memory_is_what_lives_at_once_not_what_ever_lived():
     megabyte = 1 << 18  # float32
-    with Counts() as counts:
+    with counting() as counts:
         for _ in range(5):
             passing = torch.zeros(megabyte)
             del passing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,22 +19,33 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+SHORT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
+
 
 class Work(TorchDispatchMode):
     """Counts while it is entered. torch's own ``FlopCounterMode`` refuses ``autograd.grad``, which gradient penalties
-    need, and does not look at memory.
+    need, and does not look at memory. Its formulas and their faults are shared: on a CPU attention does not count, and
+    the backward of a grouped convolution counts as if there were no groups.
 
     Attributes:
-        flops: floating-point operations of convolutions, matrix products and attention, a multiplication and an
-            addition being two; all others are small beside them.
-        peak_bytes: most that the tensors which the work met or made took at once.
+        flops_by_kind: floating-point operations of convolutions and matrix products, a multiplication and an addition
+            being two, by kind and precision of the result (``conv bf16``, ``matmul fp32``); all others are small beside
+            them.
+        peak_bytes: most that the tensors which the work met or made took at once, without the scratch memory of
+            kernels.
     """
 
     def __init__(self, imagined: bool) -> None:
         super().__init__()
         self._imagined = imagined
-        self.flops = self.peak_bytes = self._bytes = 0
+        self.flops_by_kind: Counter[str] = Counter()
+        self.peak_bytes = self._bytes = 0
         self._held: dict[int, int] = {}
+
+    @property
+    def flops(self) -> int:
+        """Of all kinds together."""
+        return self.flops_by_kind.total()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,7 +55,11 @@ class Work(TorchDispatchMode):
             return 1.0 if args[0].is_floating_point() else 1  # any will do: a moving average asks how many it is of
         out = func(*args, **kwargs)
         if (count := flop_registry.get(func._overloadpacket)) is not None:
-            self.flops += count(*args, **kwargs, out_val=out)
+            made = next(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+            kind = "conv" if "conv" in str(func._overloadpacket) else "matmul"
+            self.flops_by_kind[f"{kind} {SHORT.get(made.dtype, str(made.dtype))}"] += count(
+                *args, **kwargs, out_val=out
+            )
         for value in tree_leaves((args, kwargs, out)):
             if isinstance(value, Tensor):
                 self._hold(value.untyped_storage())
@@ -55,7 +71,7 @@ class Work(TorchDispatchMode):
             self._held[place] = storage.nbytes()
             self._bytes += storage.nbytes()
             self.peak_bytes = max(self.peak_bytes, self._bytes)
-            weakref.finalize(storage, self._release, place)
+            weakref.finalize(storage, self._release, place).atexit = False
 
     def _release(self, place: int) -> None:
         self._bytes -= self._held.pop(place)
