@@ -133,6 +133,7 @@ def run(
     from cxrbench.progress import make_reporter
     from cxrbench.recipes import keep_recipe
     from cxrbench.report.analysis import analyse_store
+    from cxrbench.report.freshness import PAGE, is_current
     from cxrbench.report.page import write_report
     from cxrbench.runner import run_plan
 
@@ -154,7 +155,7 @@ def run(
         fail_fast=fail_fast,
     )
     analyses = analyse_store(store)
-    page = write_report(store, analyses)
+    page = store.root / PAGE if is_current(store) else write_report(store, analyses)
     if not quiet:
         _summarise(outcome, page, analyses, index, time.monotonic() - started)
     if outcome.interrupted:

@@ -19,6 +19,7 @@ from cxrbench.report.copies import by_class, flag_meaning
 from cxrbench.report.diagnoses import DIAGNOSIS, diagnosis_lines
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
 from cxrbench.report.flags import flag_sentences
+from cxrbench.report.freshness import PAGE, note_made
 from cxrbench.report.reading import external_reading, stamp, utility_reading
 from cxrbench.report.sections import Section, newest_first
 from cxrbench.report.uncertainty import components_table, curve_table
@@ -60,8 +61,9 @@ def write_report(store: Store, analyses: Sequence[Analysis] | None = None) -> Pa
         }
         audits, claims = audit_lines(store.root, analysis.section), claim_lines(store.root, analysis)
         parts += ["", *_section_page(analysis, pictures, audits, claims)]
-    page = store.root / "LEADERBOARD.md"
+    page = store.root / PAGE
     write_atomically(page, ("\n".join(parts) + "\n").encode())
+    note_made(store)
     return page
 
 
