@@ -213,9 +213,9 @@ def plan(
 def _predicted(planned: Plan, index: DataIndex, jobs: int | None) -> tuple[Prediction, int]:
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.costs.prediction import predict
-    from cxrbench.runner import best_jobs
+    from cxrbench.runner import chosen_jobs
 
-    chosen = jobs or best_jobs(planned.request.device)
+    chosen = chosen_jobs(jobs, planned.request.device)
     return predict(planned, index, Cache(default_cache_root())), chosen
 
 

@@ -68,7 +68,7 @@ def run_plan(
         UsageError: more than one job where processes cannot run side by side.
     """
     device = plan.request.device
-    jobs = _checked_jobs(jobs, device) if jobs is not None else best_jobs(device)
+    jobs = chosen_jobs(jobs, device)
     store.prepare()
     todo = [trial for trial in plan.trials if fresh or not store.is_done(trial.key)]
     outcome = Outcome(cached=len(plan.trials) - len(todo))
@@ -103,6 +103,23 @@ def run_plan(
     return outcome
 
 
+def chosen_jobs(jobs: int | None, device: str) -> int:
+    """Trials that will run side by side where ``jobs`` were asked for; ``best_jobs`` where none were.
+
+    Raises:
+        UsageError: more than one where processes cannot run side by side; or as ``best_jobs``.
+    """
+    if jobs is None:
+        return best_jobs(device)
+    if jobs > 1 and device != "cpu":
+        raise UsageError(f"--jobs {jobs}: on {device} one trial runs at a time; leave --jobs out")
+    if jobs > 1 and not can_fork():
+        raise UsageError(
+            f"--jobs {jobs}: trials cannot run side by side here (no fork, or torch sees a CUDA device); leave it out"
+        )
+    return jobs
+
+
 def best_jobs(device: str) -> int:
     """Trials to run side by side: ``$CXRBENCH_JOBS``, else one for each core of a CPU, if there is memory for them;
     one on a GPU.
@@ -117,16 +134,6 @@ def best_jobs(device: str) -> int:
             raise UsageError(f"$CXRBENCH_JOBS is {named!r}; set it to a number of at least 1, or not at all")
         return int(named)
     return max(1, min(usable_cores(), memory_bytes() // MEMORY_OF_A_TRIAL))
-
-
-def _checked_jobs(jobs: int, device: str) -> int:
-    if jobs > 1 and device != "cpu":
-        raise UsageError(f"--jobs {jobs}: on {device} one trial runs at a time; leave --jobs out")
-    if jobs > 1 and not can_fork():
-        raise UsageError(
-            f"--jobs {jobs}: trials cannot run side by side here (no fork, or torch sees a CUDA device); leave it out"
-        )
-    return jobs
 
 
 def _run_in_order(

@@ -240,6 +240,17 @@ def test_side_by_side_a_plug_in_that_kills_its_process_costs_its_own_trials_alon
     assert all("SIGKILL" in error for _, error in dead.values())
 
 
+@pytest.mark.parametrize("command", [["run"], ["plan", "--costs"]])
+def test_jobs_that_cannot_run_side_by_side_are_refused_before_anything_is_done(
+    cli, tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.setattr("cxrbench.runner.can_fork", lambda: False)
+    results = tmp_path / "r"
+    assert cli(*command, "--tier", "smoke", "--jobs", 2, "--results", results) == 2
+    assert "--jobs 2: trials cannot run side by side here" in capsys.readouterr().err
+    assert not list(results.rglob("*.json"))
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_a_killed_run_goes_on_from_its_finished_trials(run, tmp_path, number, code, jobs, capsys):
