@@ -18,6 +18,7 @@ from cxrbench.cli_run import EXIT_INTERRUPTED, ResultsOption, plan, run
 from cxrbench.cli_train import sample, train
 from cxrbench.cli_verify import rescore, verify
 from cxrbench.errors import CxrbenchError, UsageError
+from cxrbench.machine import keep_freed_memory
 
 if TYPE_CHECKING:
     from cxrbench.registry import Registry
@@ -146,6 +147,7 @@ assert COMMAND_LINE_ERROR.__name__ == "ClickException"
 
 def main() -> None:
     """Entry point: errors a user can mend become one line and their exit code."""
+    keep_freed_memory()
     try:
         code = app(standalone_mode=False)
     except CxrbenchError as error:

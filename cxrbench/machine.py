@@ -16,6 +16,10 @@ from cxrbench.errors import UsageError
 
 RECORDED_PACKAGES = ("cxrbench", "torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn")
 
+# Of glibc's malloc.h: no block in a mapping of its own (it does that with all above 32 MiB), none given back.
+M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD = -4, -1, -2
+KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
+
 
 def choose_device(name: str) -> str:
     """``auto``, ``cpu`` or ``cuda`` to what torch will be given.
@@ -60,6 +64,27 @@ def usable_cores() -> int:
 def memory_bytes() -> int:
     """Memory of the machine, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep what is freed for the next step's tensors, which are as large as this one's.
+
+    Else it maps every tensor of more than 32 MiB anew, and the system clears its pages again. To be called before
+    anything large is allocated. Whoever has set one of glibc's own ``MALLOC_..._`` variables is not overruled.
+
+    Returns:
+        True where it was told; False without glibc, or where the user has settings of their own.
+    """
+    import ctypes
+
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl; TypeError is Windows'
+        return False
+    told = [mallopt(option, value) for option, value in KEEPING.items()]
+    return all(told)
 
 
 def resident_peak() -> int:

@@ -1,0 +1,53 @@
+"""What is told to the machine before anything is computed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cxrbench.machine import keep_freed_memory
+
+TOUCH_MUCH = """
+import resource, sys
+from cxrbench.machine import keep_freed_memory
+told = sys.argv[1] == "keep" and keep_freed_memory()
+for _ in range(20):
+    b"x" * (40 * 2**20)  # each freed before the next
+print(int(told), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def without_malloc_settings():
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_memory_that_was_freed_is_used_again_without_asking_the_system():
+    faults = {}
+    for what in ("keep", "as-it-is"):
+        done = subprocess.run(
+            [sys.executable, "-c", TOUCH_MUCH, what],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=without_malloc_settings(),
+        )
+        told, faults[what] = (int(word) for word in done.stdout.split())
+        if what == "keep" and not told:
+            pytest.skip("this libc has no mallopt")
+    pages = 20 * 40 * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    assert faults["as-it-is"] - faults["keep"] > pages / 2
+
+
+def test_whoever_has_settings_of_their_own_is_not_overruled(monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("told glibc nonetheless"))
+    assert not keep_freed_memory()
+
+
+def test_a_libc_without_mallopt_is_left_alone(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert not keep_freed_memory()
