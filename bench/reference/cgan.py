@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from bench.reference.parts import Losses, averaged, endless, keep_default_layout, normalised, r1
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.augment import DRAWS, augmented
-from cxrbench_baselines.generators.cgan import CGAN, CGANDiscriminator, CGANGenerator
+from cxrbench_baselines.generators.cgan import CGAN
+from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGenerator
+from cxrbench_baselines.schedules import average_decay
 
 
 def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]:
@@ -19,7 +21,7 @@ def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]
     generator = CGANGenerator(train.size, classes, plugin.width, plugin.latent).to(ctx.device)
     keep_default_layout(generator.norms_in[0])
     discriminator = CGANDiscriminator(train.size, classes, plugin.discriminator_width).to(ctx.device)
-    average = averaged(generator, plugin.decay)
+    average = averaged(generator, average_decay(plugin.average_over, ctx.budget))
     generator_optimizer = torch.optim.Adam(generator.parameters(), plugin.rate, betas=(0.0, 0.99))
     discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), plugin.rate, betas=(0.0, 0.99))
 

@@ -1,12 +1,17 @@
 """The conditional GAN: what augmentation does to films, and that the GAN learns class and variety."""
 
+import contextlib
+
 import numpy as np
+import pytest
 import torch
 
 from cxrbench.checks import toy_films
 from cxrbench.contracts import Images, RunContext
+from cxrbench.errors import UsageError
 from cxrbench_baselines.generators.augment import DRAWS, augmented
-from cxrbench_baselines.generators.cgan import CGAN, CGANGenerator
+from cxrbench_baselines.generators.cgan import CGAN
+from cxrbench_baselines.generators.cgan_nets import FAINTEST, CGANGenerator, UnitPower
 
 
 def context(tmp_path, seed=0, budget=0):
@@ -71,6 +76,59 @@ def test_each_net_moves_at_every_step(tmp_path):
             assert any(not torch.equal(a, b) for a, b in zip(before[name], net.parameters(), strict=True)), name
 
 
+def test_unit_power_is_what_its_formula_says_forwards_and_backwards():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 4, 5, 5, generator=generator, dtype=torch.float64).requires_grad_(True)
+    scale, shift = (torch.randn(3, 4, 1, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+    scale, shift = scale.requires_grad_(True), shift.requires_grad_(True)
+    plain = maps * (maps.square().mean(dim=(1, 2, 3), keepdim=True) + FAINTEST).rsqrt() * scale + shift
+    ours = UnitPower.apply(maps, scale, shift)
+    assert torch.allclose(ours, plain, rtol=1e-12)
+    weight = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
+    expected = torch.autograd.grad((plain * weight).sum(), (maps, scale, shift))
+    for found, wanted in zip(torch.autograd.grad((ours * weight).sum(), (maps, scale, shift)), expected, strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_maps_of_nothing_have_finite_gradients():
+    maps = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    UnitPower.apply(maps, torch.ones(2, 3, 1, 1), torch.zeros(2, 3, 1, 1)).sum().backward()
+    assert torch.isfinite(maps.grad).all()
+
+
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole(tmp_path, monkeypatch):
+    """Sorted by class, so that the spread within each class is that of a part; step 0 has the penalties."""
+    gradients = {}
+    for parts in (1, 2):
+        generator = CGAN(width=4, discriminator_width=4, batch=12, accumulate=parts)
+        generator.setup(toy_films(16), context(tmp_path))
+        films, labels = generator._nets.batches.at(0)
+        labels = torch.arange(12, device=labels.device) // 6
+        monkeypatch.setattr(generator._nets.batches, "at", lambda step, films=films, labels=labels: (films, labels))
+        monkeypatch.setattr("cxrbench_baselines.generators.cgan.precision", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(
+            "cxrbench_baselines.generators.stabilisers.precision", lambda device: contextlib.nullcontext()
+        )
+        for name in ("generator_optimizer", "discriminator_optimizer"):
+            monkeypatch.setattr(getattr(generator._nets, name), "step", lambda: None)
+        losses = generator.training_step(0)
+        gradients[parts] = {
+            f"{name}.{key}": weight.grad
+            for name, net in nets_of(generator).items()
+            for key, weight in net.named_parameters()
+            if weight.grad is not None
+        } | losses
+    assert gradients[1].keys() == gradients[2].keys()
+    for key, whole in gradients[1].items():
+        assert torch.allclose(gradients[2][key], whole, rtol=1e-3, atol=1e-6), key
+
+
+@pytest.mark.parametrize("parts", [0, 5, 24])
+def test_a_batch_that_does_not_divide_is_refused(tmp_path, parts):
+    with pytest.raises(UsageError, match="does not divide the batch of 12"):
+        CGAN(batch=12, accumulate=parts).setup(toy_films(16), context(tmp_path))
+
+
 def nets_of(generator):
     return {name: part for name, part in generator.parts().items() if name in ("generator", "discriminator")}
 
@@ -82,7 +140,7 @@ def test_cgan_learns_the_class_and_keeps_films_apart(tmp_path):
     levels = 40 + 80 * labels + rng.integers(-25, 25, len(labels))
     pixels = np.broadcast_to(levels[:, None, None, None], (len(labels), 1, 32, 32)).astype(np.uint8)
     train = Images(pixels.copy(), labels, ("a", "b", "c"))
-    generator = CGAN(width=4, discriminator_width=16, batch=24, decay=0.9, augment=False)
+    generator = CGAN(width=4, discriminator_width=16, batch=24, average_over=0.05, augment=False)
     generator.fit(train, context(tmp_path, budget=200))
     labels = np.repeat([0, 1, 2], 24)
     films = generator.sample(labels, context(tmp_path, seed=1))

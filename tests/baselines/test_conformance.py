@@ -41,7 +41,7 @@ def test_classifier_keeps_its_contract(name, device):
 
 @pytest.mark.parametrize("size", [32, 48, 50, 75, 300])
 def test_gans_reach_any_size_by_construction(size):
-    from cxrbench_baselines.generators.cgan import CGANDiscriminator, CGANGenerator
+    from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGenerator
     from cxrbench_baselines.generators.cgan_seed import SeedDiscriminator, SeedGenerator
     from cxrbench_baselines.generators.dcgan import DCGANDiscriminator, DCGANGenerator
 
