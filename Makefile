@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 DATA ?= $(CXRBENCH_DATA)/covid19-radiography
 
-.PHONY: run test test-slow gpu bench bench-compare feature-speed plan-accuracy audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
+.PHONY: run test test-slow gpu bench bench-compare feature-speed plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -37,6 +37,9 @@ feature-speed: $(STAMP)  ## InceptionV3's features: ours beside torch-fidelity's
 
 plan-accuracy: $(STAMP)  ## what `plan --costs` predicts beside what a run then takes
 	$(BIN)/python -m bench.plan_accuracy results/throughput/plan.json
+
+precision-parity: $(STAMP)  ## nets trained in bf16 against nets trained in float32 (DATA=path/to/radiography; half an hour)
+	$(BIN)/python -m bench.precision_parity results/precision --data $(DATA)
 
 audit-figures: $(STAMP)  ## shortcut probes on phantoms whose truth is known; how the duplicate search grows
 	$(BIN)/python -m bench.shortcut_curve results/audit/phantom-shortcuts

@@ -1,0 +1,173 @@
+"""Do nets that are trained in bf16 end where nets end that are trained in float32? Both, seed by seed.
+
+    python -m bench.precision_parity results/precision --data DIR [--seeds 3] [--only cgan,small-cnn]
+
+Writes ``parity.json`` and ``PARITY.md``. Generators are scored by KID-lite0 against training films, mean over the
+classes; classifiers by macro AUROC on validation films. No test film is looked at. In a class that is trained by the
+same seed both ways share start, order of films and noise; after some hundred steps rounding has led them apart, so
+what must agree is where they end on average, beside what another seed changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from scipy.stats import t as student
+
+from bench.quality import (
+    MEAN,
+    SAMPLING_SEED,
+    Yardstick,
+    chosen_names,
+    index_real,
+    load_yardstick,
+    machine_lines,
+    markdown,
+    sample_set,
+    timed,
+    write_row,
+)
+from cxrbench.cache import Cache, default_cache_root, write_atomically
+from cxrbench.contracts import RunContext
+from cxrbench.errors import CxrbenchError, UsageError
+from cxrbench.machine import computing_with, describe_machine
+from cxrbench.metrics.classification import score_predictions
+from cxrbench.registry import CLASSIFIERS, GENERATORS
+from cxrbench_baselines import nets
+
+COVERAGE = 0.95
+SIZE = 32  # pixels
+PER_CLASS = 200  # films measured
+FEWEST_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A plug-in that is fitted both ways."""
+
+    plugin: str
+    kind: str
+    steps: int
+
+
+FITS = {
+    "cgan": Fit("cgan", "generator", 600),
+    "dcgan": Fit("dcgan", "generator", 600),
+    "cgan-seed": Fit("cgan-seed:width=32", "generator", 600),
+    "pca-flow": Fit("pca-flow", "generator", 300),
+    "small-cnn": Fit("small-cnn", "classifier", 300),
+}
+WAYS = ("bf16", "float32")
+
+
+def score_of(fit: Fit, stick: Yardstick, seed: int) -> float:
+    """KID x 1000 of a fitted generator's films, or the macro AUROC of a fitted classifier."""
+    with tempfile.TemporaryDirectory(prefix="cxrbench-") as folder:
+        ctx = RunContext(seed, "cpu", fit.steps, Path(folder))
+        if fit.kind == "generator":
+            generator = GENERATORS.parse(fit.plugin)[1].fit(stick.data.train, ctx)
+            films = sample_set(generator, stick.sets, RunContext(SAMPLING_SEED, "cpu", fit.steps, Path(folder)))
+            return 1000 * stick.measure(films)[MEAN]["kid_mean"]
+        classifier = CLASSIFIERS.parse(fit.plugin)[1].fit(stick.data.train, stick.data.val, ctx)
+        found = classifier.predict_proba(stick.data.val.pixels, ctx)
+        return score_predictions(stick.data.val.labels, found, stick.data.val.classes)["auroc_macro"]
+
+
+def measure(fit: Fit, stick: Yardstick, seeds: int) -> dict[str, Any]:
+    """Scores and CPU seconds of both ways, by turns."""
+    scores: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for seed in range(seeds):
+        for way in WAYS if seed % 2 == 0 else WAYS[::-1]:
+            with patch.object(nets, "_cpu_has_bf16", lambda way=way: way == "bf16"), computing_with(threads=1):
+                score, cost = timed(partial(score_of, fit, stick, seed))
+            scores[way].append(score)
+            seconds[way].append(cost.cpu_seconds)
+    return {"fit": asdict(fit), "scores": scores, "cpu_seconds": seconds}
+
+
+def paired(scores: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Mean difference of bf16 from float32, and half the width of its 95 % interval (Student's, over seeds)."""
+    apart = np.asarray(scores["bf16"]) - np.asarray(scores["float32"])
+    reach = student.ppf((1 + COVERAGE) / 2, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
+    return float(apart.mean()), float(reach)
+
+
+def page(record: Mapping[str, Any]) -> str:
+    """``PARITY.md``."""
+    table = []
+    for row in record["rows"].values():
+        digits = 1 if row["fit"]["kind"] == "generator" else 3
+        what = "KID-lite0 x 1000" if row["fit"]["kind"] == "generator" else "AUROC, validation"
+        shown = [", ".join(f"{score:.{digits}f}" for score in row["scores"][way]) for way in WAYS]
+        apart, reach = paired(row["scores"])
+        verdict = "no difference seen" if abs(apart) <= reach else "**differs**"
+        spread = np.std(row["scores"]["float32"], ddof=1)
+        ratio = sum(row["cpu_seconds"]["float32"]) / sum(row["cpu_seconds"]["bf16"])
+        numbers = [f"{apart:+.{digits}f} ± {reach:.{digits}f}", f"{spread:.{digits}f}", f"{ratio:.2f}"]
+        table.append([f"`{row['fit']['plugin']}`", str(row["fit"]["steps"]), what, *shown, *numbers, verdict])
+    head = ["plug-in", "steps", "score", *(f"{way}, by seed" for way in WAYS)]
+    head += ["bf16 - float32, 95 %", "spread of seeds", "float32 / bf16, CPU time", "verdict"]
+    return "\n".join(
+        [
+            "# Training in bf16 against training in float32",
+            "",
+            f"{record['data']}, {SIZE} px, patient split 0; KID of {record['n']} films against as many training films.",
+            "",
+            markdown(head, table),
+            "",
+            "Both ways share seed, start, order of films and noise. The interval is Student's over the seeds: with few",
+            "it is wide, and *no difference seen* says no more than that. *Spread of seeds* is the standard deviation",
+            "over seeds in float32: what chance does anyway. CPU time holds a fit and its measuring, one thread.",
+            "",
+            machine_lines([record["machine"]]),
+            "- `python -m bench.precision_parity FOLDER --data DIR` makes this page.",
+            "",
+        ]
+    )
+
+
+def main(words: Sequence[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", required=True, help="folder of a radiography data set, or phantom")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help=f"comma-separated, of {', '.join(FITS)}")
+    asked = parser.parse_args(words)
+    try:
+        if asked.seeds < FEWEST_SEEDS:
+            raise UsageError(f"--seeds {asked.seeds}: at least {FEWEST_SEEDS} are needed for an interval")
+        if not nets._cpu_has_bf16():
+            raise UsageError("this CPU does not compute in bf16: there is nothing to compare")
+        chosen = chosen_names(asked.only, list(FITS))
+        index = index_real(asked.data)
+        stick = load_yardstick(index, SIZE, PER_CLASS, "cpu", Cache(default_cache_root()))
+        record: dict[str, Any] = {"data": index.name, "data_hash": index.hash, "rows": {}}
+        record["n"] = sum(stick.sets.n.values())
+        with computing_with(threads=1):
+            record["machine"] = describe_machine("cpu")
+        for name in chosen:
+            record["rows"][name] = measure(FITS[name], stick, asked.seeds)
+            print(f"{name}: {json.dumps(record['rows'][name]['scores'])}", flush=True)
+    except CxrbenchError as error:
+        print(f"precision_parity: {error}", file=sys.stderr)
+        return error.exit_code
+    write_row(asked.folder / "parity.json", record)
+    write_atomically(asked.folder / "PARITY.md", page(record).encode())
+    print(f"wrote {asked.folder / 'PARITY.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
