@@ -27,6 +27,7 @@ gpu: $(STAMP)  ## everything that needs a CUDA device, in one go
 
 bench: $(STAMP)  ## train steps against plain loops and the machine's peaks; synthesis, features, distances
 	$(BIN)/python -m bench.throughput results/local/throughput
+	$(BIN)/python -m bench.seeds_at_once results/local/throughput/seeds-at-once.json
 	$(BIN)/python -m pytest bench/ --benchmark-only
 
 bench-compare: $(STAMP)  ## the ratios of `make bench` against the committed ones
