@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a private cache, and the real films where they are."""
+"""Fixtures of all tests: a private cache, the command, small runs, and the real films where they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu", "--controls", "none"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,24 @@ def cli() -> Callable[..., int]:
         return 0
 
     return command
+
+
+@pytest.fixture
+def run(cli: Callable[..., int]) -> Callable[..., int]:
+    """`cxrbench run` on a small phantom; returns the exit code."""
+
+    def command(results: Path, *more: object, generators: str = "classical", ratios: str = "0,1") -> int:
+        return cli("run", *SMALL, "--results", results, "--generators", generators, "--ratios", ratios, *more)
+
+    return command
+
+
+@pytest.fixture
+def statuses() -> Callable[[Path], dict[str, str]]:
+    """``statuses(results)`` is how each trial ended, by its description."""
+    from cxrbench.store import Store
+
+    return lambda results: {record.trial.describe(): record.status for record in Store(results)}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a plan will cost: counts and times of known work, what is left out, and what is not tried twice."""
+"""What a plan will cost: times of known work, what is left out, and what is not tried twice."""
 
 import functools
 import sys
@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from cxrbench.cache import Cache
 from cxrbench.costs import calibration
 from cxrbench.costs.calibration import Calibration, plugin_references
-from cxrbench.costs.plugins import PluginCost, Task, extrapolated, probe_classifier, probe_generator
+from cxrbench.costs.plugins import PluginCost, Task, probe_classifier, probe_generator
 from cxrbench.costs.prediction import Films, Prediction, TrialCost, TrialCosts, first_memorization, predict
 from cxrbench.costs.shared import ExtractorCost, MeasuresCost, MemorizationCost
 from cxrbench.costs.trying import made_up_films, seconds_of
-from cxrbench.costs.work import counting
 from cxrbench.datasets.phantom import Phantom
 from cxrbench.plan import Request, make_plan
 from cxrbench.records import Record, Status
@@ -124,57 +123,6 @@ def plan_once():
     return plan_of("classical")[0]
 
 
-def test_the_flops_of_matrix_products_and_convolutions_are_the_textbooks():
-    with counting() as work:
-        torch.ones(3, 5) @ torch.ones(5, 7)
-    assert work.flops == 2 * 3 * 5 * 7
-    films, kernel = torch.ones(2, 3, 8, 8), torch.ones(4, 3, 3, 3)
-    with counting() as work:
-        torch.nn.functional.conv2d(films, kernel, padding=1)
-    assert work.flops == 2 * (2 * 8 * 8 * 4) * (3 * 3 * 3)
-
-
-def test_the_peak_is_what_was_held_at_once():
-    with counting() as work:
-        for _ in range(3):
-            torch.ones(1000)  # freed before the next
-    assert work.peak_bytes == 4000
-    with counting() as work:
-        kept = [torch.ones(1000) for _ in range(3)]
-    assert work.peak_bytes == 4000 * len(kept)
-
-
-def test_imagined_work_counts_as_done_work_does_and_computes_nothing():
-    def penalised(net, films):
-        films = films.requires_grad_()
-        (gradient,) = torch.autograd.grad(net(films).sum(), films, create_graph=True)
-        (net(films).square().mean() + gradient.square().mean()).backward()
-        torch.optim.Adam(net.parameters(), fused=True).step()
-
-    counts = []
-    for imagined in (False, True):
-        net = torch.nn.Sequential(torch.nn.Linear(50, 40), torch.nn.Tanh(), torch.nn.Linear(40, 1))
-        before = [weight.detach().clone() for weight in net.parameters()]
-        films = torch.ones(16, 50)
-        with counting(imagined=imagined) as work:
-            penalised(net, films)
-        counts.append((work.flops, work.peak_bytes))
-        changed = [not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
-        assert any(changed) is not imagined
-    (flops, peak), (imagined_flops, imagined_peak) = counts
-    assert imagined_flops == flops > 0
-    assert imagined_peak == pytest.approx(peak, rel=0.2)  # a weight and its imagined double count as two
-
-
-def test_an_average_that_asks_how_many_steps_it_is_of_can_be_imagined():
-    net = torch.nn.Linear(3, 3)
-    averaged = torch.optim.swa_utils.AveragedModel(net)
-    with counting(imagined=True) as work:
-        averaged.update_parameters(net)
-        averaged(torch.ones(2, 3))
-    assert work.flops == 2 * 2 * 3 * 3
-
-
 def test_made_up_films_have_the_asked_shape_and_every_class():
     films = made_up_films(7, 50, ("a", "b", "c"))
     assert films.pixels.shape == (7, 1, 50, 50)
@@ -215,22 +163,6 @@ def test_with_time_enough_the_step_is_timed_at_full_size():
     cost = probe_generator(Multiplier(), replace(TASK, size=96, share=1.0))
     assert set(DONE_AT) == {32**2, 64**2, 96**2}
     assert cost.step_seconds == pytest.approx(0.01, rel=0.5)
-
-
-@given(st.floats(0, 1), st.floats(1e-6, 1e-2), st.floats(1, 1e3), st.floats(1.01, 10), st.floats(1, 100))
-def test_a_machine_of_fixed_rate_and_overhead_is_found_out(overhead, per_flop, flops, more, further):
-    def seconds(count):
-        return overhead + per_flop * count
-
-    timed = [(flops, seconds(flops)), (flops * more, seconds(flops * more))]
-    wanted = flops * more * further
-    assert extrapolated(timed, wanted, area=1.0) == pytest.approx(seconds(wanted), rel=1e-6)
-
-
-def test_without_flops_seconds_grow_with_the_area():
-    assert extrapolated([(0.0, 2.0)], 0.0, area=4.0) == 8.0
-    assert extrapolated([(10.0, 2.0)], 30.0, area=4.0) == 6.0
-    assert extrapolated([(10.0, 2.0), (20.0, 1.0)], 30.0, area=4.0) == 1.0  # noise: more work takes no less time
 
 
 def test_a_classifier_is_tried_as_it_is_used():

@@ -1,4 +1,4 @@
-"""Whole runs at tier smoke: results, resume, faults."""
+"""Whole runs at tier smoke: results, resume, what is private."""
 
 import hashlib
 import json
@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from cxrbench.datasets.phantom import Phantom
-from cxrbench.errors import Diverged
 from cxrbench.registry import GENERATORS
 from cxrbench.store import Store
 from cxrbench_baselines.generators.classical import Classical
@@ -22,25 +21,11 @@ SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device"
 ENOUGH = ["--data", "phantom:patients_per_class=24"]  # for every fidelity measure
 
 
-@pytest.fixture
-def run(cli):
-    """`cxrbench run` on a small phantom; returns the exit code."""
-
-    def command(results, *more, generators="classical", ratios="0,1"):
-        return cli("run", *SMALL, "--results", results, "--generators", generators, "--ratios", ratios, *more)
-
-    return command
-
-
-def statuses(results):
-    return {record.trial.describe(): record.status for record in Store(results)}
-
-
 def digests(folder):
     return {p.relative_to(folder): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_run_answers_and_the_same_run_trains_nothing(run, tmp_path, capsys):
+def test_a_run_answers_and_the_same_run_trains_nothing(run, tmp_path, capsys, statuses):
     results = tmp_path / "results"
     assert run(results, *ENOUGH, generators="classical,cgan") == 0
     page = (results / "LEADERBOARD.md").read_text()
@@ -93,60 +78,6 @@ def test_quiet_prints_nothing(run, tmp_path, capfd):
 
 
 @dataclass
-class Faulty(Classical):
-    """Raises the way a broken plug-in does."""
-
-    error: str = "RuntimeError"
-
-    def fit(self, train, ctx):
-        raise {"RuntimeError": RuntimeError("boom"), "Diverged": Diverged("loss is nan"), "MemoryError": MemoryError()}[
-            self.error
-        ]
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [("RuntimeError", "failed"), ("Diverged", "diverged"), ("MemoryError", "oom")]
-)
-def test_a_failing_generator_is_recorded_and_the_others_go_on(run, tmp_path, monkeypatch, error, status):
-    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
-    results = tmp_path / "r"
-    assert run(results, generators=f"faulty:error={error},classical") == 1
-    found = statuses(results)
-    assert {state for what, state in found.items() if "faulty" in what} == {status}
-    assert {state for what, state in found.items() if "faulty" not in what} == {"ok"}
-    assert "Trials that did not end well" in (results / "LEADERBOARD.md").read_text()
-
-
-def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
-    assert run(tmp_path / "r", generators="faulty") == 1
-    monkeypatch.setattr(Faulty, "fit", Classical.fit)
-    capsys.readouterr()
-    assert run(tmp_path / "r", generators="faulty") == 0
-    assert "5 trials run, 0 failed, 7 already done" in capsys.readouterr().out
-
-
-@dataclass
-class Counting(Classical):
-    """Counts its fits and fails every one."""
-
-    def fit(self, train, ctx):
-        FITS.append(ctx.seed)
-        raise Diverged("loss is nan")
-
-
-FITS = []
-
-
-def test_a_failed_fit_is_not_repeated_for_every_ratio(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
-    FITS.clear()
-    assert run(tmp_path / "r", generators="counting", ratios="0,0.5,1,2") == 1
-    assert FITS == [0]
-    assert [s for what, s in statuses(tmp_path / "r").items() if "counting" in what] == ["diverged"] * 9
-
-
-@dataclass
 class Frank(Classical):
     """Says what went wrong in its fit."""
 
@@ -165,53 +96,6 @@ def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp
     assert notes == {"frank": ["diagnosis: class Normal has collapsed"], "classical": []}
 
 
-def test_a_ratio_that_adds_nothing_is_no_arm(run, tmp_path):
-    assert run(tmp_path / "r", ratios="0,0.001") == 1
-    failed = [record for record in Store(tmp_path / "r") if record.status != "ok"]
-    assert {record.trial.arm for record in failed} == {"augment", "copy-adjusted"}
-    assert all("adds no film of" in record.error for record in failed)
-
-
-def test_an_interrupt_does_not_undo_a_finished_trial(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
-    with pytest.MonkeyPatch.context() as patient:
-        patient.setattr(Interrupting, "fit", Classical.fit)
-        assert run(tmp_path / "r", generators="interrupting") == 0
-    assert run(tmp_path / "r", "--fresh", generators="interrupting") == 130
-    assert set(statuses(tmp_path / "r").values()) == {"ok"}
-
-
-def test_fail_fast_stops_at_the_first_failure(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
-    assert run(tmp_path / "r", "--fail-fast", generators="faulty,classical") == 1
-    assert not any("classical" in what for what in statuses(tmp_path / "r"))
-
-
-@dataclass
-class Interrupting(Classical):
-    """Stands for a user who presses Ctrl-C during a fit."""
-
-    def fit(self, train, ctx):
-        raise KeyboardInterrupt
-
-
-@dataclass
-class Deadly(Classical):
-    """Stands for a fit for which the system has no memory."""
-
-    def fit(self, train, ctx):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
-    assert run(tmp_path / "r", generators="interrupting,classical") == 130
-    found = list(statuses(tmp_path / "r").values())
-    assert found.count("ok") == 6
-    assert found.count("interrupted") == 1
-    assert (tmp_path / "r" / "LEADERBOARD.md").is_file()
-
-
 def test_scores_do_not_depend_on_how_many_trials_run_side_by_side(run, tmp_path, monkeypatch):
     scores = []
     for jobs in (1, 2):
@@ -228,16 +112,6 @@ def test_a_number_of_jobs_that_is_none_is_refused(run, tmp_path, monkeypatch, ca
     monkeypatch.setenv("CXRBENCH_JOBS", "many")
     assert run(tmp_path / "r") == 2
     assert "$CXRBENCH_JOBS is 'many'" in capsys.readouterr().err
-
-
-def test_side_by_side_a_plug_in_that_kills_its_process_costs_its_own_trials_alone(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
-    assert run(tmp_path / "r", "--jobs", 2, generators="deadly,classical") == 1
-    found = {r.trial.describe(): (r.status, r.error) for r in Store(tmp_path / "r")}
-    dead = {what: found.pop(what) for what in list(found) if "deadly" in what}
-    assert {status for status, _ in found.values()} == {"ok"}
-    assert {status for status, _ in dead.values()} == {"oom"}
-    assert all("SIGKILL" in error for _, error in dead.values())
 
 
 @pytest.mark.parametrize("command", [["run"], ["plan", "--costs"]])
@@ -311,7 +185,7 @@ def test_predictions_are_kept_and_reproduce_the_scores(run, tmp_path):
         assert len(kept["groups"]) == record.counts["test"]
 
 
-def test_real_films_run_end_to_end(cli, real_data, tmp_path):
+def test_real_films_run_end_to_end(cli, real_data, tmp_path, statuses):
     results = tmp_path / "results"
     data = real_data / "external"
     assert cli("run", "--data", data, *SMALL[2:], "--generators", "classical,dcgan", "--results", results) == 0
@@ -343,34 +217,3 @@ def test_a_third_party_package_is_found_and_run(tmp_path):
     records = [json.loads(p.read_text()) for p in (results / "records").glob("*.json")]
     assert {r["status"] for r in records} == {"ok"}
     assert "class-mean" in (results / "LEADERBOARD.md").read_text()
-
-
-def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path, monkeypatch):
-    """A net that failed would else stay on the device for the rest of the run."""
-    import gc
-    import weakref
-
-    class Net:
-        """Stands for what a fit allocates."""
-
-    held = []
-
-    def fit(self, train, ctx):
-        net = Net()
-        held.append(weakref.ref(net))
-        raise Diverged("loss is nan")
-
-    alive = []
-
-    def classical_fit(self, train, ctx):
-        gc.collect()
-        alive.append(held[0]() is not None)
-        self._films = {str(i): train.of_class(i).pixels for i in range(len(train.classes))}
-        return self
-
-    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
-    monkeypatch.setattr(Counting, "fit", fit)
-    monkeypatch.setattr(Classical, "fit", classical_fit)
-    assert run(tmp_path / "r", generators="counting,classical") == 1
-    assert len(held) == 1
-    assert alive == [False]

@@ -1,4 +1,4 @@
-"""Train steps against plain loops: that both train the same, the arithmetic, the page, and the comparison."""
+"""Train steps against plain loops: that both train the same, the arithmetic, and the page."""
 
 import itertools
 import json
@@ -21,8 +21,7 @@ from bench.throughput_profile import profile_page
 from bench.throughput_timing import Loop, interleaved, measure_cell, ratio_of, warmed_up
 from cxrbench.checks import toy_films
 from cxrbench.contracts import RunContext, Steppable
-from cxrbench.costs.work import counting
-from cxrbench.errors import Diverged, UsageError
+from cxrbench.errors import Diverged
 from cxrbench.registry import GENERATORS
 
 NARROW = {
@@ -83,15 +82,6 @@ def steps_of(sleeper, train, ctx):
 
 def loop_of(steps):
     return Loop(iter(steps), "cpu", {}, 0, 0.0)
-
-
-def ratio(median, spread=0.0, pairs=16):
-    return {"median": median, "low": median - spread / 2, "high": median + spread / 2, "pairs": pairs}
-
-
-def record(rows, device="cpu", machine="a CPU, 2 cores"):
-    found = {name: {"plugin": name, "size": 64} | ({"ratio": each} if each else {}) for name, each in rows.items()}
-    return {"device": device, "machine": {"device": machine, "threads": 2}, "rows": found}
 
 
 def test_every_steppable_plugin_of_ours_has_a_cell():
@@ -159,39 +149,6 @@ def test_a_changed_training_loop_has_no_plain_one():
     assert reference_loop(small) is not None
     assert reference_loop(Changed) is None
     assert reference_loop(Sleeper) is None
-
-
-def test_operations_of_a_linear_layer_and_a_convolution_are_those_of_the_textbook():
-    linear, films = nn.Linear(16, 32), torch.randn(8, 16)
-    with counting() as counts:
-        linear(films).sum().backward()
-    assert counts.flops_by_kind == {"matmul fp32": 2 * (2 * 8 * 16 * 32)}  # films have no gradient
-
-    convolution, films = nn.Conv2d(4, 8, 3, padding=1), torch.randn(2, 4, 10, 10, requires_grad=True)
-    once = 2 * 2 * 100 * 4 * 8 * 9
-    with counting() as counts, torch.autocast("cpu", torch.bfloat16):
-        convolution(films).float().sum().backward()
-    assert counts.flops_by_kind == {"conv bf16": 3 * once}
-
-
-def test_a_gradient_penalty_is_counted():
-    """Forward, gradient by the films, and of both the gradient by the weights; ``FlopCounterMode`` refuses it."""
-    convolution, films = nn.Conv2d(4, 8, 3, padding=1, bias=False), torch.randn(2, 4, 10, 10, requires_grad=True)
-    with counting() as counts:
-        (gradient,) = torch.autograd.grad(convolution(films).square().sum(), films, create_graph=True)
-        gradient.square().sum().backward()
-    assert counts.flops_by_kind == {"conv fp32": 6 * (2 * 2 * 100 * 4 * 8 * 9)}
-
-
-def test_memory_is_what_lives_at_once_not_what_ever_lived():
-    megabyte = 1 << 18  # float32
-    with counting() as counts:
-        for _ in range(5):
-            passing = torch.zeros(megabyte)
-            del passing
-        kept = [torch.zeros(megabyte) for _ in range(3)]
-        kept[0].view(-1, 2).add_(1)
-    assert counts.peak_bytes == 3 * 4 * megabyte
 
 
 def test_rounds_go_a_b_b_a_in_whole_cycles():
@@ -354,65 +311,3 @@ def test_a_profile_names_the_operators_that_take_the_time(few_films):
     assert own == sorted(own, reverse=True)
     calls = {row[0]: float(row[3]) for row in rows}
     assert calls["`aten::convolution_backward`"] == 4  # four convolutions, in each step once
-
-
-def test_the_standard_error_of_a_normal_median_is_met():
-    torch.manual_seed(0)
-    draws = torch.randn(4000, 25, dtype=torch.float64)
-    low, high = torch.quantile(draws, torch.tensor([0.25, 0.75], dtype=torch.float64), dim=1)
-    stated = [throughput_compare.standard_error(ratio(0, s, 25)) for s in (high - low).tolist()]
-    assert float(draws.median(dim=1).values.std()) == pytest.approx(sum(stated) / len(stated), rel=0.1)
-
-
-def test_a_fall_beyond_margin_and_noise_fails_and_nothing_else_does():
-    fallen = {"a": ratio(2.0), "b": ratio(2.0, 0.8), "c": ratio(2.0), "d": ratio(2.0)}
-    now = {"a": ratio(1.79), "b": ratio(1.79), "c": ratio(1.81), "d": ratio(5.0)}
-    found, told = throughput_compare.compare(record(fallen), record(now))
-    assert found == ["a: ours / plain 2.00 before, 1.79 now: fell by more than the 0.20 allowed"]
-    assert [line.partition(":")[0] for line in told] == ["b", "c", "d"]
-    assert throughput_compare.compare(record(now), record(now))[0] == []
-
-
-def test_rows_of_one_record_only_and_other_machines_are_named():
-    old, new = record({"a": ratio(2.0), "b": ratio(2.0)}), record({"a": ratio(2.0), "c": None}, machine="another")
-    found, told = throughput_compare.compare(old, new)
-    assert found == []
-    assert told[0] == "device: a CPU, 2 cores before, another now"
-    assert "b: only in the old record" in told
-    assert "c: only in the new record" in told
-
-
-def test_rows_of_other_sizes_or_parameters_are_not_compared():
-    new = record({"a": ratio(1.0), "b": ratio(1.0)})
-    new["rows"]["a"]["size"], new["rows"]["b"]["plugin"] = 128, "b:width=4"
-    assert throughput_compare.compare(record({"a": ratio(2.0), "b": ratio(2.0)}), new) == (
-        [],
-        ["a: a at 64 px before, a at 128 px now", "b: b at 64 px before, b:width=4 at 64 px now"],
-    )
-
-
-def test_a_ratio_that_is_no_more_is_a_fall():
-    assert throughput_compare.compare(record({"a": ratio(2.0)}), record({"a": None}))[0] == [
-        "a: no ratio in the new record"
-    ]
-
-
-def test_records_of_two_devices_are_not_compared():
-    with pytest.raises(UsageError, match="one record is of cpu, the other of cuda"):
-        throughput_compare.compare(record({}), record({}, device="cuda"))
-
-
-def test_comparing_ends_in_one_line_per_fall(tmp_path, monkeypatch, capsys):
-    old, new = record({"a": ratio(2.0), "b": ratio(3.0)}), record({"a": ratio(1.0), "b": ratio(1.0)})
-    paths = [tmp_path / "old.json", tmp_path / "new.json"]
-    for path, content in zip(paths, (old, new), strict=True):
-        path.write_text(json.dumps(content))
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, paths)])
-    assert throughput_compare.main() == 1
-    assert capsys.readouterr().err.count("\n") == 2
-    paths[1].write_text("[]")
-    assert throughput_compare.main() == 2
-    assert "is no record of bench.throughput" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["compare", str(paths[0]), str(tmp_path / "none.json")])
-    assert throughput_compare.main() == 2
-    assert "cannot be read" in capsys.readouterr().err

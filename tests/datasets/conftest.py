@@ -232,6 +232,28 @@ def tree(tmp_path):
 
 
 @pytest.fixture
+def kaggle(tmp_path):
+    """Two classes in Kaggle's layout: films of 2 and 3, a mask for each."""
+    root = tmp_path / "kaggle"
+    for name, count in (("Normal", 3), ("COVID", 2)):
+        for i in range(count):
+            save_film(root / name / "images" / f"{name}-{i}.png", 10 * len(name) + i)
+            save_film(root / name / "masks" / f"{name}-{i}.png", 255)
+    (root / "README.md.txt").write_text("notes")
+    return root
+
+
+@pytest.fixture(name="folder")
+def folder_fixture(tmp_path):
+    """One folder per class."""
+    root = tmp_path / "films"
+    for name, count in (("sick", 2), ("healthy", 1)):
+        for i in range(count):
+            save_film(root / name / f"{i}.png", 10 * len(name) + i)
+    return root
+
+
+@pytest.fixture
 def write_film():
     return save_film
 

@@ -1,15 +1,11 @@
 """Layouts on disk, and what ``--data`` makes of a text."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from cxrbench.datasets import files
 from cxrbench.datasets.folder import Folder
 from cxrbench.datasets.phantom import Phantom
 from cxrbench.datasets.radiography import Radiography
@@ -31,40 +27,6 @@ def reads(monkeypatch):
     return seen
 
 
-def write_film(path, grey=100):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((6, 6), grey, np.uint8)
-    pixels[0, 0] = 0
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture
-def kaggle(tmp_path):
-    """Two classes in Kaggle's layout: films of 2 and 3, a mask for each."""
-    root = tmp_path / "kaggle"
-    for name, count in (("Normal", 3), ("COVID", 2)):
-        for i in range(count):
-            write_film(root / name / "images" / f"{name}-{i}.png", 10 * len(name) + i)
-            write_film(root / name / "masks" / f"{name}-{i}.png", 255)
-    (root / "README.md.txt").write_text("notes")
-    return root
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """One folder per class."""
-    root = tmp_path / "films"
-    for name, count in (("sick", 2), ("healthy", 1)):
-        for i in range(count):
-            write_film(root / name / f"{i}.png", 10 * len(name) + i)
-    return root
-
-
-def with_csv(root, text, encoding="utf-8"):
-    (root / "metadata.csv").write_bytes(text.encode(encoding))
-    return root
-
-
 def test_the_radiography_layout_is_read_class_by_class_without_its_masks(kaggle):
     dataset = Radiography(str(kaggle))
     assert dataset.classes() == ("COVID", "Normal")
@@ -84,19 +46,6 @@ def test_a_film_is_identified_by_its_bytes_and_can_be_read(kaggle):
     pixels = dataset.read(film, 6)
     assert pixels[0, 0] == 0
     assert pixels[5, 5] == 61
-
-
-def test_metadata_adds_patients_and_sources_where_it_has_them(kaggle):
-    with_csv(
-        kaggle,
-        "file,label,source,patient_id,view\n"
-        "COVID/images/COVID-1.png,COVID,Hannover, p7 ,PA\n"
-        "Normal/images/Normal-0.png,Normal,,,\n",
-        encoding="utf-8-sig",
-    )
-    films = {film.file: (film.patient_id, film.source) for film in Radiography(str(kaggle)).listing().films}
-    assert films.pop("COVID/images/COVID-1.png") == ("p7", "Hannover")
-    assert set(films.values()) == {(None, None)}
 
 
 def test_folders_without_images_inside_are_no_classes(kaggle):
@@ -121,118 +70,14 @@ def test_only_image_files_and_visible_folders_count(folder):
     assert Counter(film.label for film in Folder(str(folder)).listing().films) == {0: 1, 1: 3}
 
 
-@pytest.mark.parametrize("named", ["", "metadata.csv"])
-def test_a_csv_decides_labels_patients_and_sources(folder, named):
-    with_csv(
-        folder,
-        "patient_id,file,label,age\np1,sick/0.png,COVID,40\n,healthy/0.png,Normal,50\np1,sick/1.png,COVID,41\n",
-    )
-    dataset = Folder(str(folder / named))
-    assert dataset.classes() == ("COVID", "Normal")
-    assert [(f.file, f.label, f.patient_id, f.source) for f in dataset.listing().films] == [
-        ("sick/0.png", 0, "p1", None),
-        ("healthy/0.png", 1, None, None),
-        ("sick/1.png", 0, "p1", None),
-    ]
-    assert dataset.read(dataset.listing().films[1], 6)[5, 5] == 70
-
-
-BAD_CSV = {
-    "no file of a class is there": (
-        "file,label\nno.png,a\nhealthy/0.png,b\n",
-        r"class 'a' in .* has no image \(1 files were refused, the first because: named, but not there\)",
-    ),
-    "unknown split": ("file,label,split\nsick/0.png,a,later\n", "line 2: split 'later' is none of train, val, test"),
-    "no label column": ("file,class\nsick/0.png,a\n", "has no column label"),
-    "no columns at all": ("", "has no column file, label"),
-    "empty label": ("file,label\nsick/0.png,a\nhealthy/0.png,\n", "line 3: file or label is empty"),
-    "short line": ("file,label\nsick/0.png\n", "line 2: file or label is empty"),
-    "empty file name": ("file,label\n ,a\n", "line 2: file or label is empty"),
-    "one class": ("file,label\nsick/0.png,a\nhealthy/0.png,a\n", "only the class 'a'"),
-    "no rows": ("file,label\n", "holds no class"),
-}
-
-
-@pytest.mark.parametrize(("text", "message"), BAD_CSV.values(), ids=BAD_CSV)
-def test_a_malformed_csv_is_a_data_error_that_says_where(folder, text, message):
-    with_csv(folder, text)
-    with pytest.raises(DataError, match=message):
-        Folder(str(folder)).listing()
-
-
-BAD_LINE = {
-    "listed twice, two labels": ("sick/0.png,b\nsick/0.png,a", "sick/0.png", "listed twice in .* with different facts"),
-    "not there": ("no.png,a", "no.png", "named, but not there"),
-    "a folder": ("sick,a", "sick", "is no file"),
-    "outside": ("../secret.png,a", "../secret.png", "lies outside the folder of metadata.csv"),
-    "outside, absolute": ("/secret.png,a", "/secret.png", "lies outside the folder of metadata.csv"),
-    "a loop of links": ("loop.png,a", "loop.png", "cannot be opened: Too many levels of symbolic links"),
-    "a broken link": ("broken.png,a", "broken.png", "named, but not there"),
-}
-
-
-@pytest.mark.parametrize(("line", "file", "reason"), BAD_LINE.values(), ids=BAD_LINE)
-def test_a_line_that_names_no_film_is_quarantined_and_the_others_are_read(folder, line, file, reason):
-    write_film(folder.parent / "secret.png")
-    (folder / "loop.png").symlink_to(folder / "loop.png")
-    (folder / "broken.png").symlink_to(folder / "nowhere.png")
-    with_csv(folder, f"file,label\nhealthy/0.png,b\nsick/1.png,a\n{line}\n")
-    listing = Folder(str(folder)).listing()
-    assert [film.file for film in listing.films] == ["healthy/0.png", "sick/1.png"]
-    assert list(listing.quarantined) == [file]
-    assert re.search(reason, listing.quarantined[file])
-
-
-def test_a_line_that_stands_twice_counts_once(folder):
-    with_csv(folder, "file,label\nsick/0.png,a\nhealthy/0.png,b\nsick/0.png,a\n")
-    listing = Folder(str(folder)).listing()
-    assert (len(listing.films), listing.quarantined) == (2, {})
-
-
-def test_labels_with_spaces_and_commas_and_every_column_are_read(folder):
-    with_csv(
-        folder,
-        "file,label,patient_id,source,view,age,sex,split\n"
-        'sick/0.png,"COVID, severe",p1,a b,PA,058Y,F,Training\nhealthy/0.png,no finding,,,,-1,,test\n',
-    )
-    dataset = Folder(str(folder))
-    assert dataset.classes() == ("COVID, severe", "no finding")
-    first, second = dataset.listing().films
-    assert (first.patient_id, first.source, first.view, first.age, first.sex, first.split) == (
-        "p1",
-        "a b",
-        "PA",
-        58.0,
-        "F",
-        "train",
-    )
-    assert (second.patient_id, second.age, second.split) == (None, None, "test")
-
-
 def test_loops_and_broken_links_in_a_class_folder_are_quarantined(folder):
     (folder / "sick" / "loop.png").symlink_to(folder / "sick" / "loop.png")
     (folder / "sick" / "deep").symlink_to(folder)
     assert list(Folder(str(folder)).listing().quarantined) == ["sick/loop.png"]
 
 
-@pytest.mark.parametrize("layout", [Folder, Radiography])
-def test_a_csv_that_is_not_utf8_is_a_data_error(kaggle, layout):
-    with_csv(kaggle, "file,label\nCOVID/images/COVID-0.png,Köln\n", encoding="latin-1")
-    with pytest.raises(DataError, match=r"metadata.csv is not UTF-8 \(byte 37\); save it as UTF-8"):
-        layout(str(kaggle)).listing()
-
-
-def test_a_film_of_two_patients_is_quarantined(kaggle):
-    with_csv(kaggle, "file,patient_id\nCOVID/images/COVID-0.png,p1\nCOVID/images/COVID-0.png,p2\n")
-    listing = Radiography(str(kaggle)).listing()
-    assert len(listing.films) == 4
-    assert listing.quarantined == {
-        "COVID/images/COVID-0.png": "listed twice in metadata.csv with different facts (line 3); keep one line"
-    }
-
-
 @pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
-def test_an_empty_class_is_a_data_error(tmp_path, layout, inside):
+def test_an_empty_class_is_a_data_error(tmp_path, layout, inside, write_film):
     write_film(tmp_path / "films" / "full" / inside / "0.png")
     (tmp_path / "films" / "bare" / inside).mkdir(parents=True)
     with pytest.raises(DataError, match=r"class 'bare' in .* has no image"):
@@ -240,7 +85,7 @@ def test_an_empty_class_is_a_data_error(tmp_path, layout, inside):
 
 
 @pytest.mark.parametrize(("layout", "inside"), [(Folder, "."), (Radiography, "images")])
-def test_a_single_class_is_a_data_error(tmp_path, layout, inside):
+def test_a_single_class_is_a_data_error(tmp_path, layout, inside, write_film):
     write_film(tmp_path / "films" / "lonely" / inside / "0.png")
     with pytest.raises(DataError, match="only the class 'lonely'; a classifier needs at least two"):
         layout(str(tmp_path / "films")).listing()
@@ -277,7 +122,7 @@ def test_a_second_listing_reads_no_file(kaggle, reads):
     assert reads == []
 
 
-def test_only_a_changed_file_is_read_again(kaggle, reads):
+def test_only_a_changed_file_is_read_again(kaggle, reads, write_film):
     before = Radiography(str(kaggle)).listing().films
     reads.clear()
     changed = kaggle / "Normal" / "images" / "Normal-1.png"
@@ -288,7 +133,7 @@ def test_only_a_changed_file_is_read_again(kaggle, reads):
     assert [film.file for one, film in zip(before, after, strict=True) if one != film] == ["Normal/images/Normal-1.png"]
 
 
-def test_added_and_removed_files_are_noticed(kaggle, reads):
+def test_added_and_removed_files_are_noticed(kaggle, reads, write_film):
     Radiography(str(kaggle)).listing()
     reads.clear()
     (kaggle / "Normal" / "images" / "Normal-0.png").unlink()
@@ -314,11 +159,6 @@ def test_two_folders_do_not_share_a_digest_index(kaggle, folder, private_cache):
     assert len(list((private_cache / "digests").iterdir())) == 2
 
 
-def test_read_metadata_needs_no_label_unless_it_is_asked_for(tmp_path):
-    with_csv(tmp_path, 'file,source\n"a, b.png",Hannover\n')
-    assert files.read_metadata(tmp_path / "metadata.csv") == ({"a, b.png": files.Metadata(source="Hannover")}, {})
-
-
 def test_a_data_set_is_resolved_by_name():
     assert resolve_dataset("phantom") == ("phantom", Phantom())
 
@@ -333,14 +173,6 @@ def test_a_data_set_is_resolved_by_name_with_parameters():
 def test_a_path_resolves_to_its_layout(kaggle, folder):
     assert resolve_dataset(str(kaggle)) == ("kaggle", Radiography(str(kaggle)))
     assert resolve_dataset(str(folder)) == ("films", Folder(str(folder)))
-
-
-def test_a_csv_resolves_to_the_folder_layout(kaggle):
-    with_csv(kaggle, "file,label\nCOVID/images/COVID-0.png,b\nCOVID/images/COVID-1.png,a\n")
-    name, dataset = resolve_dataset(str(kaggle / "metadata.csv"))
-    assert name == "metadata.csv"
-    assert isinstance(dataset, Folder)
-    assert dataset.classes() == ("a", "b")
 
 
 def test_a_name_on_disk_goes_before_a_registered_name(tmp_path, folder, monkeypatch):

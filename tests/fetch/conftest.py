@@ -1,13 +1,18 @@
-"""A loopback server that misbehaves as told."""
+"""A loopback server that misbehaves as told, and what the tests of ``cxrbench data`` share."""
 
 from __future__ import annotations
 
+import functools
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+
+from cxrbench.fetch.catalogue import Source, catalogue
+from cxrbench.fetch.manifest import MANIFEST
 
 
 @dataclass
@@ -97,3 +102,42 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             yield Site(f"http://127.0.0.1:{running.server_port}", pages)
         finally:
             running.shutdown()
+
+
+@pytest.fixture
+def cli(cli: Callable[..., int]) -> Callable[..., int]:
+    """Runs ``cxrbench data`` in this process and returns its exit code."""
+    return functools.partial(cli, "data")
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command runs in an empty folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """``contents(folder)`` is every file but the manifest, by name."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {name: content for name, content in files.items() if name != MANIFEST}
+
+    return read
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
+    """Adds data sets to the catalogue."""
+    entries = dict(catalogue())
+    monkeypatch.setattr("cxrbench.fetch.catalogue.catalogue", lambda: entries)
+
+    def add(name: str, **facts: object) -> Source:
+        words = {"title": "Toy", "licence": "CC0-1.0", "citation": "Nobody, 2024", "homepage": "https://example.org"}
+        entries[name] = Source(name=name, adapter="radiography", size=1000, **words, **facts)
+        return entries[name]
+
+    return add

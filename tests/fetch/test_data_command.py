@@ -1,39 +1,25 @@
-"""`cxrbench data`: from the catalogue to a verified folder, as a user sees it."""
+"""`cxrbench data fetch`: from the catalogue to a verified folder, as a user sees it."""
 
 import hashlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
-import types
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from cxrbench import cli_data
-from cxrbench.cli import main
 from cxrbench.fetch import dataset
-from cxrbench.fetch.catalogue import Remote, Source, catalogue, size_text
+from cxrbench.fetch.catalogue import Remote
 from cxrbench.fetch.manifest import MANIFEST
-from cxrbench.registry import DATASETS
 
-ADAPTERS = {"radiography", "covid-chestxray", "vinbigdata", "kermany", "covidx", "chestxray14", "medmnist"}
 FILMS = {name: random.Random(name).randbytes(3000) for name in ("set/COVID/images/a.png", "set/Normal/images/b.png")}
 
-
-def cli(*arguments):
-    """Run the command in this process and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["cxrbench", "data", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            return end.code or 0
-    return 0
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def zipped(path, files=FILMS):
@@ -43,35 +29,9 @@ def zipped(path, files=FILMS):
     return path
 
 
-def contents(folder):
-    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: content for name, content in files.items() if name != MANIFEST}
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
 @pytest.fixture
 def archive(tmp_path):
     return zipped(tmp_path / "films.zip")
-
-
-@pytest.fixture
-def known(monkeypatch):
-    """Adds data sets to the catalogue."""
-    entries = dict(catalogue())
-    monkeypatch.setattr("cxrbench.fetch.catalogue.catalogue", lambda: entries)
-
-    def add(name, **facts):
-        words = {"title": "Toy", "licence": "CC0-1.0", "citation": "Nobody, 2024", "homepage": "https://example.org"}
-        entries[name] = Source(name=name, adapter="radiography", size=1000, **words, **facts)
-        return entries[name]
-
-    return add
 
 
 @pytest.fixture
@@ -88,59 +48,7 @@ def litter(folder):
     return {path.name for path in folder.parent.iterdir()} - {folder.name, f".{folder.name}.lock"}
 
 
-def test_every_entry_is_complete_and_has_an_adapter():
-    assert {source.adapter for source in catalogue().values()} == ADAPTERS
-    assert set(DATASETS.names()) >= ADAPTERS
-    for source in catalogue().values():
-        assert source.files or source.kaggle
-        for remote in source.files:
-            assert remote.url.startswith("https://")
-            assert not remote.allow_http
-            assert remote.filename.endswith((".zip", ".npz"))
-        if source.kaggle:
-            assert source.homepage.endswith(source.kaggle)
-            assert "/" in source.kaggle or source.terms, "a competition has rules to accept"
-    assert {"covid19-radiography", "kermany", "chestxray14", "pneumoniamnist-28", "chestmnist-224"} <= set(catalogue())
-
-
-def test_sizes_for_people():
-    assert [size_text(n) for n in (0, 999, 1000, 20_600_000, 1_235_512_464, 206 * 10**9)] == [
-        "0 B", "999 B", "1 kB", "20.6 MB", "1.24 GB", "206 GB",
-    ]  # fmt: skip
-
-
-def test_list_and_info_name_what_matters(capsys):
-    assert cli("list") == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in catalogue())
-    assert cli("info", "kermany") == 0
-    shown = capsys.readouterr().out
-    for wanted in (
-        "CC-BY-4.0",
-        "10.17632/rscbjbr9sj.2",
-        "sha256:13efc055",
-        "1.24 GB",
-        "data/kermany",
-        "read by:  kermany",
-    ):
-        assert wanted in shown
-    assert cli("info", "covid-chestxray") == 0
-    assert "the first fetch records it" in capsys.readouterr().out
-    assert cli("info", "vinbigdata", "--to", "elsewhere") == 0
-    shown = capsys.readouterr().out
-    assert "accept its rules" in shown
-    assert "elsewhere" in shown
-
-
-@pytest.mark.parametrize("command", ["info", "fetch"])
-def test_an_unknown_name_gets_the_nearest(capsys, command):
-    assert cli(command, "kermani") == 2
-    assert "did you mean kermany" in capsys.readouterr().err
-    assert cli(command, "zzz") == 2
-    assert "cxrbench data list" in capsys.readouterr().err
-
-
-def test_fetch_writes_a_verified_folder_and_says_how_to_go_on(toy, capsys, empty_folder):
+def test_fetch_writes_a_verified_folder_and_says_how_to_go_on(toy, capsys, empty_folder, cli, contents):
     assert cli("fetch", "toy", "--yes") == 0
     shown = capsys.readouterr().out
     assert shown.index("CC0-1.0") < shown.index("Nobody, 2024") < shown.index("wrote 2 files")
@@ -161,7 +69,7 @@ def test_fetch_writes_a_verified_folder_and_says_how_to_go_on(toy, capsys, empty
     assert manifest["fetched"].endswith("+00:00")
 
 
-def test_the_second_fetch_is_a_no_op(toy, capsys):
+def test_the_second_fetch_is_a_no_op(toy, capsys, cli, contents):
     assert cli("fetch", "toy", "--yes", "--to", "films") == 0
     before = contents(Path("films"))
     assert cli("fetch", "toy", "--to", "films") == 0  # nothing to accept any more
@@ -170,7 +78,7 @@ def test_the_second_fetch_is_a_no_op(toy, capsys):
     assert len(toy.asked) == 1
 
 
-def test_damage_is_found_and_named(toy, capsys):
+def test_damage_is_found_and_named(toy, capsys, cli):
     assert cli("fetch", "toy", "--yes") == 0
     film = Path("data/toy/set/COVID/images/a.png")
     assert cli("fetch", "toy", "--verify") == 0
@@ -193,12 +101,12 @@ def test_damage_is_found_and_named(toy, capsys):
     assert cli("fetch", "toy") == 4
 
 
-def test_there_must_be_something_to_verify(toy, capsys):
+def test_there_must_be_something_to_verify(toy, capsys, cli):
     assert cli("fetch", "toy", "--verify") == 2
     assert "fetch it first" in capsys.readouterr().err
 
 
-def test_a_folder_of_something_else_is_left_alone(toy, known, capsys):
+def test_a_folder_of_something_else_is_left_alone(toy, known, capsys, cli, contents):
     Path("mine").mkdir()
     Path("mine/film.png").write_bytes(b"mine")
     assert cli("fetch", "toy", "--yes", "--to", "mine") == 2
@@ -214,20 +122,20 @@ def test_a_folder_of_something_else_is_left_alone(toy, known, capsys):
     assert "the catalogue now names kaggle:some/body" in capsys.readouterr().err
 
 
-def test_an_empty_folder_is_filled(toy):
+def test_an_empty_folder_is_filled(toy, cli, contents):
     Path("films").mkdir()
     assert cli("fetch", "toy", "--yes", "--to", "films") == 0
     assert contents(Path("films")) == FILMS
 
 
-def test_a_wrong_digest_ends_in_4_and_leaves_nothing(toy, site, capsys, empty_folder):
+def test_a_wrong_digest_ends_in_4_and_leaves_nothing(toy, site, capsys, empty_folder, cli):
     toy.body = zipped(empty_folder / "other.zip", {"x": b"x"}).read_bytes()
     assert cli("fetch", "toy", "--yes") == 4
     assert "the catalogue says sha256:" in capsys.readouterr().err
     assert {path.name for path in Path("data").iterdir()} <= {".toy.lock"}
 
 
-def test_an_archive_without_digest_that_is_damaged_is_not_kept(site, known, capsys):
+def test_an_archive_without_digest_that_is_damaged_is_not_kept(site, known, capsys, cli):
     page = site.add("/films.zip", b"PK\x03\x04 and then nothing")
     known("loose", files=(Remote(url=f"{site.url}/films.zip", filename="films.zip"),))
     assert cli("fetch", "loose", "--yes") == 4
@@ -236,7 +144,7 @@ def test_an_archive_without_digest_that_is_damaged_is_not_kept(site, known, caps
     assert cli("fetch", "loose", "--yes") == 0
 
 
-def test_nobody_there_to_accept(toy, capsys, monkeypatch):
+def test_nobody_there_to_accept(toy, capsys, monkeypatch, cli):
     assert cli("fetch", "toy") == 2
     shown = capsys.readouterr()
     assert "add --yes" in shown.err
@@ -249,7 +157,7 @@ def test_nobody_there_to_accept(toy, capsys, monkeypatch):
     assert len(toy.asked) == 1
 
 
-def test_from_an_archive_without_a_network(toy, archive, capsys):
+def test_from_an_archive_without_a_network(toy, archive, capsys, cli, contents):
     assert cli("fetch", "toy", "--yes", "--from", archive) == 0
     assert contents(Path("data/toy")) == FILMS
     assert not toy.asked
@@ -265,7 +173,7 @@ def test_from_an_archive_without_a_network(toy, archive, capsys):
     assert other.exists()
 
 
-def test_from_what_is_no_archive(toy, archive, capsys):
+def test_from_what_is_no_archive(toy, archive, capsys, cli):
     assert cli("fetch", "toy", "--yes", "--from", "nowhere.zip") == 2
     assert "does not exist" in capsys.readouterr().err
     assert cli("fetch", "toy", "--yes", "--from", ".") == 2
@@ -274,7 +182,7 @@ def test_from_what_is_no_archive(toy, archive, capsys):
     assert "1 file(s)" in capsys.readouterr().err
 
 
-def test_an_npz_gets_the_catalogues_name(known, tmp_path, capsys):
+def test_an_npz_gets_the_catalogues_name(known, tmp_path, capsys, cli):
     known("films", files=(Remote(url="https://example.org/x", filename="pneumoniamnist_64.npz"),))
     archive = zipped(tmp_path / "download (1).npz")
     assert cli("fetch", "films", "--yes", "--from", archive) == 0
@@ -282,7 +190,7 @@ def test_an_npz_gets_the_catalogues_name(known, tmp_path, capsys):
     assert "next: cxrbench run --data data/films/pneumoniamnist_64.npz\n" in capsys.readouterr().out
 
 
-def test_a_set_of_two_files(site, known, tmp_path):
+def test_a_set_of_two_files(site, known, tmp_path, cli, contents):
     names = ("one", "two")
     for name in names:
         site.add(f"/{name}", zipped(tmp_path / name, {f"set/{name}.png": name.encode()}).read_bytes())
@@ -292,67 +200,7 @@ def test_a_set_of_two_files(site, known, tmp_path):
     assert litter(Path("data/pair")) == set()
 
 
-@pytest.fixture
-def kaggle(monkeypatch, tmp_path):
-    """A stand-in for kagglehub with a cache of its own."""
-    cache = tmp_path / "kagglehub" / "versions" / "1"
-    for name, content in (FILMS | {"__MACOSX/._a": b"x"}).items():
-        (cache / name).parent.mkdir(parents=True, exist_ok=True)
-        (cache / name).write_bytes(content)
-    asked = []
-
-    def download(kind):
-        def get(handle):
-            asked.append((kind, handle))
-            if handle == "not/mine":
-                raise RuntimeError("403 Client Error.\n\nYou don't have permission")
-            return str(cache)
-
-        return get
-
-    fake = types.SimpleNamespace(dataset_download=download("dataset"), competition_download=download("competition"))
-    monkeypatch.setitem(sys.modules, "kagglehub", fake)
-    return types.SimpleNamespace(asked=asked, cache=cache)
-
-
-def test_kaggle_by_its_own_client(kaggle, known, capsys):
-    known("films", kaggle="some/body")
-    known("contest", kaggle="some-contest", terms="accept the rules")
-    assert cli("fetch", "films", "--yes") == 0
-    assert cli("fetch", "contest", "--yes") == 0
-    assert kaggle.asked == [("dataset", "some/body"), ("competition", "some-contest")]
-    assert contents(Path("data/films")) == FILMS
-    assert "terms:    accept the rules" in capsys.readouterr().out
-    assert cli("fetch", "films", "--verify") == 0
-    assert len(kaggle.asked) == 2
-    assert json.loads((Path("data/films") / MANIFEST).read_text())["origin"] == "kaggle:some/body"
-
-
-def test_kaggle_files_are_copied_where_they_cannot_be_linked(kaggle, known, monkeypatch):
-    known("films", kaggle="some/body")
-    monkeypatch.setattr(os, "link", lambda *paths: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
-    assert cli("fetch", "films", "--yes") == 0
-    assert contents(Path("data/films")) == FILMS
-
-
-def test_a_link_in_kaggles_cache_is_refused(kaggle, known, capsys):
-    known("films", kaggle="some/body")
-    (kaggle.cache / "link.png").symlink_to("/etc/passwd")
-    assert cli("fetch", "films", "--yes") == 4
-    assert not Path("data/films").exists()
-
-
-def test_kaggle_says_no(kaggle, known, capsys):
-    known("films", kaggle="not/mine", terms="accept the rules")
-    assert cli("fetch", "films", "--yes") == 2
-    shown = capsys.readouterr().err
-    assert "403 Client Error" in shown
-    assert "accept the rules" in shown
-    assert "--from ARCHIVE" in shown
-    assert shown.count("\n") == 1
-
-
-def test_without_kagglehub_the_message_says_both_ways(monkeypatch, capsys, archive):
+def test_without_kagglehub_the_message_says_both_ways(monkeypatch, capsys, archive, cli):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     assert cli("fetch", "covid19-radiography", "--yes") == 2
     shown = capsys.readouterr().err
@@ -361,7 +209,7 @@ def test_without_kagglehub_the_message_says_both_ways(monkeypatch, capsys, archi
     assert cli("fetch", "covid19-radiography", "--yes", "--from", archive) == 0
 
 
-def test_a_kill_while_unpacking_leaves_no_folder_that_looks_whole(toy, monkeypatch, capsys):
+def test_a_kill_while_unpacking_leaves_no_folder_that_looks_whole(toy, monkeypatch, capsys, cli, contents):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "write_manifest", lambda *args: os.kill(os.getpid(), signal.SIGINT))
         assert cli("fetch", "toy", "--yes") == 130
@@ -375,7 +223,7 @@ def test_a_kill_while_unpacking_leaves_no_folder_that_looks_whole(toy, monkeypat
     assert litter(Path("data/toy")) == set()
 
 
-def test_two_fetches_at_once(toy, capsys, monkeypatch):
+def test_two_fetches_at_once(toy, capsys, monkeypatch, cli, contents):
     entered, leave = threading.Event(), threading.Event()
     real = dataset.write_manifest
 
@@ -402,13 +250,13 @@ def cli_data_source(name):
     return find(name)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(toy, capsys):
+def test_a_folder_that_cannot_be_written_is_one_line(toy, capsys, cli):
     Path("file").write_text("in the way")
     assert cli("fetch", "toy", "--yes", "--to", "file/films") == 2
     assert "name another --to" in capsys.readouterr().err
 
 
-def test_what_was_fetched_runs(site, known, capsys):
+def test_what_was_fetched_runs(site, known, capsys, cli):
     """The folder that is printed is one that `cxrbench run` recognises."""
     from cxrbench.datasets.radiography import Radiography
     from cxrbench.datasets.resolve import resolve_dataset
@@ -418,11 +266,3 @@ def test_what_was_fetched_runs(site, known, capsys):
     assert cli("fetch", "toy", "--yes", "--from", page) == 0
     path = capsys.readouterr().out.splitlines()[-1].removeprefix("next: cxrbench run --data ")
     assert isinstance(resolve_dataset(path)[1], Radiography)
-
-
-def test_the_catalogue_costs_neither_numpy_nor_torch_nor_kagglehub():
-    code = "import sys; sys.argv = ['cxrbench', 'data', 'list']\nfrom cxrbench.cli import main\n"
-    code += "try:\n    main()\nexcept SystemExit:\n"
-    code += "    print([name for name in ('torch', 'numpy', 'kagglehub') if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip().endswith("[]")

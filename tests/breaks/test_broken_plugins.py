@@ -1,27 +1,18 @@
-"""Plug-ins that cheat or are broken, and controls that do not do their work: whole runs that must tell."""
+"""Plug-ins that cheat or are broken: whole runs that must tell."""
 
-import signal
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from bench.deliberate_breaks import Giver, GivesTestFilms, GivesTrainingFilms, GivesWrongLabels
 from cxrbench.contracts import Images
-from cxrbench.metrics.nearest import appearance
 from cxrbench.records import Status
 from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
-from cxrbench.report import figures
-from cxrbench.report.analysis import DISQUALIFIED, Analysis, analyse
-from cxrbench.report.fidelity import HELD_OUT, overall
-from cxrbench.report.sections import sections
-from cxrbench.store import Store
-from cxrbench_baselines.generators.controls import Noise
+from cxrbench.report.analysis import DISQUALIFIED
+from cxrbench.report.fidelity import HELD_OUT
 
-PATIENTS, SIGNAL = 32, 3.0
-DATA = f"phantom:patients_per_class={PATIENTS}:class_signal={SIGNAL:g}"
-COMMAND = ["run", "--quiet", "--data", DATA, "--tier", "smoke", "--device", "cpu", "--ratios", "0,1", "--seeds", "2"]
+PATIENTS, SIGNAL = 32, 3.0  # of the phantom in conftest.py
 EXTRACTOR = "radio-texture"
 
 
@@ -61,31 +52,6 @@ class Blank(Giver):
 
 
 @dataclass
-class ByHeart:
-    """Votes of all training films, the nearest counting most: knows a film again, and learns in no time."""
-
-    width: float = 0.02
-
-    _train: Images | None = field(default=None, init=False, repr=False, compare=False)
-
-    def fit(self, train, val, ctx):
-        self._train = train
-        return self
-
-    def predict_proba(self, pixels, ctx):
-        known, films = appearance(self._train.pixels).astype(float), appearance(pixels).astype(float)
-        apart = ((films[:, None] - known) ** 2).sum(axis=2)
-        votes = np.exp(-apart / self.width) @ np.eye(len(self._train.classes))[self._train.labels] + 1e-9
-        return (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-@dataclass
-class SumsToTwo(ByHeart):
-    def predict_proba(self, pixels, ctx):
-        return 2 * super().predict_proba(pixels, ctx)
-
-
-@dataclass
 class OneNaN:
     """An extractor that fails on one film in a set."""
 
@@ -111,78 +77,18 @@ CHEATS = {
 }
 
 
-# ---------------------------------------------------------------- runs
-
-
-@dataclass
-class Ran:
-    """A finished run: its exit code, leaderboard, tables and records."""
-
-    code: int
-    page: str
-    analysis: Analysis
-    records: list
-
-    def arms(self, generator):
-        """The rows of a generator, by arm."""
-        board = self.analysis.board
-        return board[board["generator"] == generator].set_index("arm")
-
-    def of(self, generator, kind):
-        """Its records of one kind."""
-        named = [r for r in self.records if r.trial.generator and r.trial.generator.name == generator]
-        return [record for record in named if record.trial.kind == kind]
-
-    def measured(self, generator, metric):
-        """A fidelity measure over all classes, and its floor."""
-        row = overall(self.analysis.fidelity, EXTRACTOR, metric).loc[generator]
-        return row["value"], row["floor"]
-
-
-def run(results, *options):
-    from cxrbench.cli import main
-
-    before, code = signal.getsignal(signal.SIGTERM), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["cxrbench", *COMMAND, "--results", str(results), *options])
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    store = Store(results)
-    (section,) = sections(store)
-    return Ran(code, (results / "LEADERBOARD.md").read_text(), analyse(section, store), list(store))
-
-
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One for all runs, so that the films are drawn and dealt out once."""
-    return tmp_path_factory.mktemp("shared-cache")
-
-
-@pytest.fixture(scope="module")
-def cheated(tmp_path_factory, cache):
+def cheated(tmp_path_factory, cache, run, classifiers):
     """One run of all cheats beside an honest generator, and of a classifier whose probabilities are none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXRBENCH_CACHE", str(cache))
         for name, plugin in CHEATS.items():
             patch.setitem(GENERATORS._decorated, name, plugin)
-        patch.setitem(CLASSIFIERS._decorated, "by-heart", ByHeart)
-        patch.setitem(CLASSIFIERS._decorated, "sums-to-two", SumsToTwo)
+        for name, plugin in classifiers.items():
+            patch.setitem(CLASSIFIERS._decorated, name, plugin)
         generators = ",".join([*CHEATS, "classical"])
         options = ["--controls", "none", "--generators", generators, "--classifiers", "by-heart,sums-to-two"]
         return run(tmp_path_factory.mktemp("cheated"), *options)
-
-
-@pytest.fixture
-def run_small(tmp_path, cache, monkeypatch):
-    """A run of ``classical`` without pictures, which would take most of its time."""
-    monkeypatch.setenv("CXRBENCH_CACHE", str(cache))
-    monkeypatch.setattr(figures, "draw_figures", lambda analysis, store: {})
-    monkeypatch.setitem(CLASSIFIERS._decorated, "by-heart", ByHeart)
-    return lambda *options: run(tmp_path / "r", "--generators", "classical", "--classifiers", "by-heart", *options)
 
 
 # ---------------------------------------------------------------- generators that cheat
@@ -314,81 +220,3 @@ def test_an_extractor_with_a_nan_fails_fidelity_alone_and_leaves_nothing_in_the_
     assert kept
     assert {features.shape[1] for features in kept} == {EXTRACTORS.create(EXTRACTOR).dim}
     assert all(np.isfinite(features).all() for features in kept)
-
-
-# ---------------------------------------------------------------- controls that do not do their work
-
-
-@dataclass
-class OracleOfNoise(Noise):
-    control = "oracle"
-
-
-@dataclass
-class CopyOfNewFilms(Giver):
-    patients_per_class: int = PATIENTS
-    class_signal: float = SIGNAL
-
-    control = "copy"
-
-    def choose(self, train):
-        return self.redrawn(7, train.size)
-
-
-@dataclass
-class NoiseOfFilms(GivesTrainingFilms):
-    control = "noise"
-
-
-@dataclass
-class ShuffleThatKnows(KnowsTestFilms):
-    control = "shuffle"
-
-
-@dataclass
-class NoiseThatFails(Noise):
-    control = "noise"
-
-    def fit(self, train, ctx):
-        raise RuntimeError("boom")
-
-
-def test_sound_controls_make_the_leaderboard_valid(run_small):
-    ran = run_small("--controls", "all")
-    assert ran.code == 0
-    assert "**VALID.** All 10 checks of the controls hold." in ran.page
-    assert "BROKEN" not in ran.page
-    assert set(ran.arms("shuffle")["flags"]) == {"copies, wrong labels"}
-
-
-@pytest.mark.parametrize(
-    ("control", "broken", "reason"),
-    [
-        ("oracle", OracleOfNoise, f"Oracle: expected FD of {EXTRACTOR} within"),
-        ("copy", CopyOfNewFilms, "Copy: expected caught by the memorization test"),
-        ("noise", NoiseOfFilms, f"Noise: expected FD of {EXTRACTOR} larger than"),
-        ("shuffle", ShuffleThatKnows, "Shuffle: expected does not help; found helps"),
-    ],
-)
-def test_a_control_that_does_not_do_its_work_makes_the_leaderboard_invalid(
-    run_small, monkeypatch, control, broken, reason
-):
-    monkeypatch.setitem(GENERATORS._decorated, control, broken)
-    page = run_small("--controls", "all").page
-    stamp = next(line for line in page.splitlines() if line.startswith("**"))
-    assert stamp.startswith("**INVALID.** The controls did not come out where they must")
-    assert reason in stamp
-    assert f"| {control} | {reason.split('expected ')[1].split(';')[0]}" in page
-    assert "| BROKEN |" in page
-
-
-def test_a_control_that_fails_is_named_in_the_stamp(run_small, monkeypatch):
-    monkeypatch.setitem(GENERATORS._decorated, "noise", NoiseThatFails)
-    ran = run_small("--controls", "all")
-    assert ran.code == 1
-    stamp = next(line for line in ran.page.splitlines() if line.startswith("**"))
-    assert stamp.startswith(
-        "**PARTLY VALIDATED.** All 8 checks of the controls hold. Nothing could be checked of noise."
-    )
-    assert "1 could not be made: noise: 6 of its trials failed, such as" in stamp
-    assert "RuntimeError: boom" in stamp

@@ -1,0 +1,154 @@
+"""Whole runs at tier smoke in which a fit fails, is interrupted or kills its process."""
+
+import os
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+from cxrbench.errors import Diverged
+from cxrbench.registry import GENERATORS
+from cxrbench.store import Store
+from cxrbench_baselines.generators.classical import Classical
+
+
+@dataclass
+class Faulty(Classical):
+    """Raises the way a broken plug-in does."""
+
+    error: str = "RuntimeError"
+
+    def fit(self, train, ctx):
+        raise {"RuntimeError": RuntimeError("boom"), "Diverged": Diverged("loss is nan"), "MemoryError": MemoryError()}[
+            self.error
+        ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [("RuntimeError", "failed"), ("Diverged", "diverged"), ("MemoryError", "oom")]
+)
+def test_a_failing_generator_is_recorded_and_the_others_go_on(run, tmp_path, monkeypatch, error, status, statuses):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    results = tmp_path / "r"
+    assert run(results, generators=f"faulty:error={error},classical") == 1
+    found = statuses(results)
+    assert {state for what, state in found.items() if "faulty" in what} == {status}
+    assert {state for what, state in found.items() if "faulty" not in what} == {"ok"}
+    assert "Trials that did not end well" in (results / "LEADERBOARD.md").read_text()
+
+
+def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    assert run(tmp_path / "r", generators="faulty") == 1
+    monkeypatch.setattr(Faulty, "fit", Classical.fit)
+    capsys.readouterr()
+    assert run(tmp_path / "r", generators="faulty") == 0
+    assert "5 trials run, 0 failed, 7 already done" in capsys.readouterr().out
+
+
+@dataclass
+class Counting(Classical):
+    """Counts its fits and fails every one."""
+
+    def fit(self, train, ctx):
+        FITS.append(ctx.seed)
+        raise Diverged("loss is nan")
+
+
+FITS = []
+
+
+def test_a_failed_fit_is_not_repeated_for_every_ratio(run, tmp_path, monkeypatch, statuses):
+    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
+    FITS.clear()
+    assert run(tmp_path / "r", generators="counting", ratios="0,0.5,1,2") == 1
+    assert FITS == [0]
+    assert [s for what, s in statuses(tmp_path / "r").items() if "counting" in what] == ["diverged"] * 9
+
+
+def test_a_ratio_that_adds_nothing_is_no_arm(run, tmp_path):
+    assert run(tmp_path / "r", ratios="0,0.001") == 1
+    failed = [record for record in Store(tmp_path / "r") if record.status != "ok"]
+    assert {record.trial.arm for record in failed} == {"augment", "copy-adjusted"}
+    assert all("adds no film of" in record.error for record in failed)
+
+
+def test_an_interrupt_does_not_undo_a_finished_trial(run, tmp_path, monkeypatch, statuses):
+    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
+    with pytest.MonkeyPatch.context() as patient:
+        patient.setattr(Interrupting, "fit", Classical.fit)
+        assert run(tmp_path / "r", generators="interrupting") == 0
+    assert run(tmp_path / "r", "--fresh", generators="interrupting") == 130
+    assert set(statuses(tmp_path / "r").values()) == {"ok"}
+
+
+def test_fail_fast_stops_at_the_first_failure(run, tmp_path, monkeypatch, statuses):
+    monkeypatch.setitem(GENERATORS._decorated, "faulty", Faulty)
+    assert run(tmp_path / "r", "--fail-fast", generators="faulty,classical") == 1
+    assert not any("classical" in what for what in statuses(tmp_path / "r"))
+
+
+@dataclass
+class Interrupting(Classical):
+    """Stands for a user who presses Ctrl-C during a fit."""
+
+    def fit(self, train, ctx):
+        raise KeyboardInterrupt
+
+
+@dataclass
+class Deadly(Classical):
+    """Stands for a fit for which the system has no memory."""
+
+    def fit(self, train, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monkeypatch, statuses):
+    monkeypatch.setitem(GENERATORS._decorated, "interrupting", Interrupting)
+    assert run(tmp_path / "r", generators="interrupting,classical") == 130
+    found = list(statuses(tmp_path / "r").values())
+    assert found.count("ok") == 6
+    assert found.count("interrupted") == 1
+    assert (tmp_path / "r" / "LEADERBOARD.md").is_file()
+
+
+def test_side_by_side_a_plug_in_that_kills_its_process_costs_its_own_trials_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
+    assert run(tmp_path / "r", "--jobs", 2, generators="deadly,classical") == 1
+    found = {r.trial.describe(): (r.status, r.error) for r in Store(tmp_path / "r")}
+    dead = {what: found.pop(what) for what in list(found) if "deadly" in what}
+    assert {status for status, _ in found.values()} == {"ok"}
+    assert {status for status, _ in dead.values()} == {"oom"}
+    assert all("SIGKILL" in error for _, error in dead.values())
+
+
+def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path, monkeypatch):
+    """A net that failed would else stay on the device for the rest of the run."""
+    import gc
+    import weakref
+
+    class Net:
+        """Stands for what a fit allocates."""
+
+    held = []
+
+    def fit(self, train, ctx):
+        net = Net()
+        held.append(weakref.ref(net))
+        raise Diverged("loss is nan")
+
+    alive = []
+
+    def classical_fit(self, train, ctx):
+        gc.collect()
+        alive.append(held[0]() is not None)
+        self._films = {str(i): train.of_class(i).pixels for i in range(len(train.classes))}
+        return self
+
+    monkeypatch.setitem(GENERATORS._decorated, "counting", Counting)
+    monkeypatch.setattr(Counting, "fit", fit)
+    monkeypatch.setattr(Classical, "fit", classical_fit)
+    assert run(tmp_path / "r", generators="counting,classical") == 1
+    assert len(held) == 1
+    assert alive == [False]
