@@ -30,7 +30,7 @@ from cxrbench.errors import DataError
 from cxrbench.hashing import canonical_hash
 from cxrbench.leakage import film_groups
 from cxrbench.loading import decode_films
-from cxrbench.machine import describe_machine
+from cxrbench.machine import computing_with, describe_machine
 from cxrbench.registry import EXTRACTORS
 from cxrbench.stages import LOAD_VERSION, SPLIT_VERSION, DataIndex, extract_features, load_key
 
@@ -92,7 +92,8 @@ def run_audit(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audi
     """
 
     def build(folder: Path) -> None:
-        audit = _examine(index, cache, device, stage)
+        with computing_with(threads=1):  # else what is found, and so what --clean removes, would depend on the machine
+            audit = _examine(index, cache, device, stage)
         draw_probes({index.name: audit.probes}, folder / "shortcuts.png")
         pictures = np.array([*audit.pictures.values()], np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
         np.save(folder / "pictures.npy", pictures)
