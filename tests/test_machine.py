@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,37 @@ def test_a_libc_without_mallopt_is_left_alone(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert not keep_freed_memory()
+
+
+SETTLED = """
+import resource, sys
+from bench.allocator import settle_memory
+for ours in (True, False, True, False):
+    settle_memory(ours=ours)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        b"x" * (40 * 2**20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_loops_that_take_turns_have_each_its_own_way_with_memory():
+    if not keeps_here():
+        pytest.skip("this libc has no mallopt")
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=without_malloc_settings(),
+        cwd=Path(__file__).parents[1],
+    )
+    ours, plain, ours_again, plain_again = (int(word) for word in done.stdout.split())
+    assert max(ours, ours_again) < min(plain, plain_again) / 5
+
+
+def keeps_here():
+    command = [sys.executable, "-c", "from cxrbench.machine import keep_freed_memory as k; print(k())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=without_malloc_settings())
+    return done.stdout.strip() == "True"
