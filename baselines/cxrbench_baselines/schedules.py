@@ -1,10 +1,8 @@
-"""How a fit goes through its budget: the learning rate, the reach of an average, the parts of a batch."""
+"""How a learning rate goes through a fit."""
 
 from __future__ import annotations
 
 from torch.optim import Optimizer
-
-from cxrbench.errors import UsageError
 
 WARM_UP = 50  # steps until the rate is reached
 
@@ -18,19 +16,3 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
     """From the next step on."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def average_decay(share: float, budget: int) -> float:
-    """Decay of a moving average that reaches back over ``share`` of the budget.
-
-    An average of a fixed number of steps holds the beginning of a short fit and is restless in a long one.
-    """
-    return 1 - 1 / max(share * budget, 1)
-
-
-def require_equal_parts(name: str, batch: int, parts: int) -> None:
-    """Raises UsageError where a batch cannot be computed in so many equal parts."""
-    if not 1 <= parts <= batch or batch % parts:
-        raise UsageError(
-            f"{name}:accumulate={parts} does not divide the batch of {batch} films; choose a divisor of it"
-        )

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from bench.reference.parts import Losses, averaged, endless, keep_default_layout, normalised, r1
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.augment import DRAWS, augmented
-from cxrbench_baselines.generators.cgan import CGAN
+from cxrbench_baselines.generators.cgan import CGAN, average_decay
 from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGenerator
-from cxrbench_baselines.schedules import average_decay
 
 
 def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cxrbench.contracts import Images, RunContext
+from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.augment import DRAWS, augmented
@@ -27,7 +28,7 @@ from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGener
 from cxrbench_baselines.generators.stabilisers import r1_penalty
 from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets
 from cxrbench_baselines.nets import adam, averaged, frozen, on_device, precision, seed_everything
-from cxrbench_baselines.schedules import average_decay, falling, require_equal_parts, set_rate
+from cxrbench_baselines.schedules import falling, set_rate
 
 
 class _Part(NamedTuple):
@@ -80,7 +81,10 @@ class CGAN(TwoNetGenerator):
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         """Raises UsageError for a batch that cannot be had in equal parts."""
-        require_equal_parts("cgan", self.batch, self.accumulate)
+        if not 1 <= self.accumulate <= self.batch or self.batch % self.accumulate:
+            raise UsageError(
+                f"cgan:accumulate={self.accumulate} does not divide the batch of {self.batch} films; give a divisor"
+            )
         seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
         generator = on_device(self.build_generator(), ctx.device)
@@ -187,3 +191,8 @@ class CGAN(TwoNetGenerator):
 
     def _shown(self, films: Tensor, draws: Tensor) -> Tensor:
         return augmented(films, draws) if self.augment else films
+
+
+def average_decay(share: float, budget: int) -> float:
+    """Decay of a moving average that reaches back over ``share`` of the budget."""
+    return 1 - 1 / max(share * budget, 1)
