@@ -41,7 +41,7 @@ def sample_grid(section: Section, store: Store, path: Path) -> bool:
         axis.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_xticks([])
         axis.set_yticks([])
-        text = f"{section.classes[label]}\n{name}"
+        text = "\n".join([section.classes[label], *name.split(":")])
         axis.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
     _title(figure, f"{section.data}, {size} px: real films and each generator's first films")
     save_picture(figure, path)
