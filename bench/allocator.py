@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from cxrbench.machine import KEEPING, M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
+from cxrbench.machine import M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 
 M_MMAP_THRESHOLD = -3
 # What glibc comes to by itself once large blocks were freed: those of more than 32 MiB in mappings of their own, twice
@@ -17,8 +17,10 @@ def settle_memory(*, ours: bool) -> None:
 
     What is free is given back first, so that neither inherits from the other.
     """
-    if keep_freed_memory():  # False without glibc, or where the user has settings: then all is left alone
-        libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
-        for option, value in (KEEPING if ours else GLIBCS_OWN).items():
+    if not keep_freed_memory():  # without glibc, or where the user has settings, all is left alone
+        return
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    if not ours:
+        for option, value in GLIBCS_OWN.items():
             libc.mallopt(option, value)

@@ -22,7 +22,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from scipy.stats import t as student
 
 from bench.quality import (
     MEAN,
@@ -42,10 +41,11 @@ from cxrbench.contracts import RunContext
 from cxrbench.errors import CxrbenchError, UsageError
 from cxrbench.machine import computing_with, describe_machine
 from cxrbench.metrics.classification import score_predictions
+from cxrbench.metrics.sets import COVERAGE
 from cxrbench.registry import CLASSIFIERS, GENERATORS
+from cxrbench.statistics.intervals import Part, half_width
 from cxrbench_baselines import nets
 
-COVERAGE = 0.95
 SIZE = 32  # pixels
 PER_CLASS = 200  # films measured
 FEWEST_SEEDS = 2
@@ -99,8 +99,8 @@ def measure(fit: Fit, stick: Yardstick, seeds: int) -> dict[str, Any]:
 def paired(scores: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     """Mean difference of bf16 from float32, and half the width of its 95 % interval (Student's, over seeds)."""
     apart = np.asarray(scores["bf16"]) - np.asarray(scores["float32"])
-    reach = student.ppf((1 + COVERAGE) / 2, len(apart) - 1) * apart.std(ddof=1) / np.sqrt(len(apart))
-    return float(apart.mean()), float(reach)
+    of_mean = Part("seed", float(apart.var(ddof=1)) / len(apart), len(apart) - 1)
+    return float(apart.mean()), half_width([of_mean], 1 - COVERAGE)
 
 
 def page(record: Mapping[str, Any]) -> str:

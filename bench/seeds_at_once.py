@@ -9,23 +9,25 @@ seed computes what it would alone (the outputs are compared first). Both ways ta
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.quality import write_row
+from bench.throughput_timing import Loop, interleaved, ratio_of
 from cxrbench.machine import computing_with, describe_machine
 from cxrbench_baselines.classifiers.small_cnn import SmallCNN
 from cxrbench_baselines.nets import on_device, precision
 
 BATCH, SIZE, CLASSES = 32, 32, 3
-LEAST_STEPS, WARM_UP = 10, 5
+STEPS = 20  # of a round
+DEVICE = "cpu"
 SAME = 1e-4  # of float32 outputs
 
 
@@ -85,23 +87,24 @@ def _merged(layers: Sequence[nn.Module]) -> nn.Module:
     return merged
 
 
-def stepper(net: nn.Module, films: Tensor, labels: Tensor, device: str) -> Callable[[], None]:
-    """A training step as ``NetClassifier`` does it; losses of all seeds are added."""
-    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+def trained(
+    nets: Sequence[nn.Module], films: Sequence[Tensor], labels: Sequence[Tensor]
+) -> Iterator[dict[str, Tensor]]:
+    """Step after step of all nets, as ``NetClassifier`` does it; losses of a net's seeds are added."""
+    optimizers = [torch.optim.AdamW(net.parameters(), 1e-3, fused=True) for net in nets]
+    while True:
+        for net, optimizer, shown, wanted in zip(nets, optimizers, films, labels, strict=True):
+            with precision(DEVICE):
+                logits = net(shown)
+            loss = F.cross_entropy(logits.float().flatten(0, -2), wanted.flatten()) * wanted.shape[-1]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        yield {"loss": loss.detach()}
 
-    def step() -> None:
-        with precision(device):
-            logits = net(films)
-        loss = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten()) * labels.shape[-1]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
 
-    return step
-
-
-def compare(seeds: int, seconds: float, device: str) -> dict[str, object]:
-    """Milliseconds per seed and step both ways.
+def compare(seeds: int, seconds: float) -> dict[str, object]:
+    """Milliseconds per seed and step both ways, and how many times as fast one net is.
 
     Raises:
         AssertionError: the merged net does not compute what the nets compute.
@@ -111,30 +114,20 @@ def compare(seeds: int, seconds: float, device: str) -> dict[str, object]:
         torch.manual_seed(seed)
         built = SmallCNN().build(CLASSES, SIZE)
         assert isinstance(built, nn.Sequential)
-        nets.append(on_device(built, device))
-    films = torch.randn(BATCH, seeds, SIZE, SIZE, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (BATCH, seeds), device=device)
-    merged = on_device(SideBySide(nets), device)
-    alone = torch.stack([net(films[:, i : i + 1]) for i, net in enumerate(nets)], dim=1)
+        nets.append(on_device(built, DEVICE))
+    films = torch.randn(BATCH, seeds, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (BATCH, seeds))
+    merged = on_device(SideBySide(nets), DEVICE)
+    each = [films[:, i : i + 1].clone() for i in range(seeds)]
+    alone = torch.stack([net(one) for net, one in zip(nets, each, strict=True)], dim=1)
     torch.testing.assert_close(merged(films), alone, rtol=SAME, atol=SAME)
-    apart = [stepper(net, films[:, i : i + 1].clone(), labels[:, i : i + 1], device) for i, net in enumerate(nets)]
-    ways = {"one by one": apart, "at once": [stepper(merged, films, labels, device)]}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["at once"]) < 2:
-        for way, steps in ways.items():
-            for step in steps:
-                for _ in range(WARM_UP):
-                    step()
-            begun = time.process_time()
-            for step in steps:
-                for _ in range(LEAST_STEPS):
-                    step()
-            times[way].append(1000 * (time.process_time() - begun) / LEAST_STEPS / seeds)
-    found: dict[str, object] = {way: float(np.median(taken)) for way, taken in times.items()}
-    ratios = np.asarray(times["one by one"]) / np.asarray(times["at once"])
-    low, middle, high = map(float, np.quantile(ratios, [0.25, 0.5, 0.75]))
-    return found | {"one by one / at once": middle, "quartiles": [low, high], "rounds": len(ratios)}
+    loops = {
+        "at once": trained([merged], [films], [labels]),
+        "one by one": trained(nets, each, labels.split(1, dim=1)),
+    }
+    rounds = interleaved({way: Loop(steps, DEVICE, {}, 0, 0.0) for way, steps in loops.items()}, STEPS, seconds)
+    found = {f"{way}, ms": 1000 * statistics.median(taken) / seeds for way, taken in rounds.items()}
+    return found | {"times as fast at once": asdict(ratio_of(rounds["at once"], rounds["one by one"]))}
 
 
 def main() -> int:
@@ -144,11 +137,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20)
     asked = parser.parse_args()
-    device = "cpu"  # what is timed is the CPU's time
     with computing_with(threads=1):
-        found = compare(asked.seeds, asked.seconds, device)
-        machine = describe_machine(device)
-    what = f"ms of CPU per seed and step, small-cnn, {SIZE} px, batch {BATCH}"
+        found = compare(asked.seeds, asked.seconds)
+        machine = describe_machine(DEVICE)
+    what = f"per seed and step, small-cnn, {SIZE} px, batch {BATCH}"
     write_row(asked.file, {"what": what, "seeds": asked.seeds, **found, "machine": machine})
     print(f"{asked.seeds} seeds, {what}: {found}")
     return 0
