@@ -55,7 +55,7 @@ class Row:
         steps: optimizer steps of the fit; 0 for a generator that learns nothing by steps.
         size: of the films it is fitted on, in pixels.
         measured_at: sizes its films are measured at; at a smaller one than their own they are averaged over areas.
-        pictured: False where its films are real ones, altered at most: those are not ours to publish.
+        pictured: False where its films are real ones or hold pieces of them: those are not ours to publish.
     """
 
     generator: str
@@ -73,6 +73,7 @@ FAMILY = {  # a row's name is that of its files
     "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
     "flow": Row("flow", 12000),
     "pca-flow": Row("pca-flow", 1400),
+    "quilt": Row("quilt", 0, pictured=False),
     "mixup": Row("mixup", 0, pictured=False),
     "classical": Row("classical", 0, pictured=False),
     "classical-strong": Row("classical-strong", 0, pictured=False),
@@ -161,7 +162,7 @@ def page(rows: Sequence[dict[str, Any]], family: dict[str, Row]) -> str:
     missing = ", ".join(sorted(set(family) - {row["row"] for row in rows})) or "none"
     pictured = any(family[row["row"]].pictured and row["status"] == "ok" for row in rows)
     shown = "![The first films of each generator, class by class](family.png)\n\n" if pictured else ""
-    shown += "Films that are real ones, altered at most, are not shown."
+    shown += "Films that are real ones, altered at most, or hold pieces of them are not shown."
     return f"""# The family of generators, film against film
 
 {rows[0]["asked"]["data"]}; films measured: {n}. Rows still to be made: {missing}.
