@@ -47,6 +47,7 @@ CELLS = {
     "wgan-gp": Cell("generator", "wgan-gp:width=32:batch=32", seconds=35.0),  # at its defaults a step takes a CPU 6 s
     "flow": Cell("generator", "flow"),
     "pca-flow": Cell("generator", "pca-flow"),
+    "flow-quilt": Cell("generator", "flow-quilt"),
     "small-cnn": Cell("classifier", "small-cnn"),
     "resnet18": Cell("classifier", "resnet18"),
     "squeezenet1_1": Cell("classifier", "squeezenet1_1"),

@@ -32,6 +32,7 @@ NARROW = {
     "wgan-gp": "wgan-gp:width=4:batch=4:critic_steps=2",
     "flow": "flow:batch=4:fine_batch=2:base_width=8:width=8:depth=1",
     "pca-flow": "pca-flow:batch=4:fine_batch=2:components=4:hidden=16:layers=1:width=8:depth=1",
+    "flow-quilt": "flow-quilt:batch=4:width=8",
     "small-cnn": "small-cnn:width=4:batch=4",
     "resnet18": "resnet18:batch=2",
     "squeezenet1_1": "squeezenet1_1:batch=2",

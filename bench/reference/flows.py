@@ -1,4 +1,4 @@
-"""``flow`` and ``pca-flow`` as a plain loop: one optimizer for all stages of the cascade, gradients clipped."""
+"""The rectified flows as plain loops: one optimizer for all stages of a cascade, gradients clipped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 from bench.reference.parts import Losses, endless, keep_default_layout, normalised
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.cascade import Cascade, CascadeGenerator, padded, shrunk
+from cxrbench_baselines.generators.flow_quilt import CoarseFlow, FlowQuilt
+from cxrbench_baselines.generators.quilt import COARSE
 from cxrbench_baselines.schedules import falling
 
 
@@ -49,3 +51,30 @@ def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> I
         schedule.step()
         average.update_parameters(cascade)
         yield {name: loss.item() for name, loss in losses.items()}
+
+
+def plain_coarse_flow(plugin: FlowQuilt, train: Images, ctx: RunContext) -> Iterator[Losses]:
+    """As ``plain_cascade``; the films are shrunk at every step."""
+    plugin = dataclasses.replace(plugin)
+    plugin.setup(train, ctx)
+    flow, average = (plugin.parts()[name] for name in ("flow", "average"))
+    assert isinstance(flow, CoarseFlow)
+    assert isinstance(average, AveragedModel)
+    for net in (flow, average):
+        net.to(memory_format=torch.contiguous_format)
+    keep_default_layout(flow.unet.enter)
+    optimizer = torch.optim.AdamW(flow.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
+    for films, labels in endless(normalised(train), train.labels, plugin.batch, balanced=True):
+        coarse, labels = shrunk(padded(films.to(ctx.device)), COARSE), labels.to(ctx.device)
+        noise = torch.randn(len(coarse), COARSE**2, device=ctx.device)
+        loss = flow.unet.loss(coarse, labels, noise, torch.randn(len(coarse), device=ctx.device))
+
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(flow)
+        yield {"loss": loss.item()}

@@ -7,7 +7,7 @@ from bench.reference.cgan import plain_cgan
 from bench.reference.cgan_seed import plain_seed_cgan
 from bench.reference.classifiers import plain_classifier
 from bench.reference.dcgan import plain_dcgan
-from bench.reference.flows import plain_cascade
+from bench.reference.flows import plain_cascade, plain_coarse_flow
 from bench.reference.parts import ReferenceLoop
 from bench.reference.wgan_gp import plain_wgan_gp
 from cxrbench_baselines.classifiers.net import NetClassifier
@@ -16,6 +16,7 @@ from cxrbench_baselines.generators.cgan import CGAN
 from cxrbench_baselines.generators.cgan_seed import SeedCGAN
 from cxrbench_baselines.generators.dcgan import DCGAN
 from cxrbench_baselines.generators.flow import Flow
+from cxrbench_baselines.generators.flow_quilt import FlowQuilt
 from cxrbench_baselines.generators.pca_flow import PCAFlow
 from cxrbench_baselines.generators.wgan_gp import WGANGP
 
@@ -24,6 +25,7 @@ GENERATOR_LOOPS: dict[type, ReferenceLoop] = {
     CGAN: plain_cgan,
     DCGAN: plain_dcgan,
     Flow: plain_cascade,
+    FlowQuilt: plain_coarse_flow,
     PCAFlow: plain_cascade,
     SeedCGAN: plain_seed_cgan,
     WGANGP: plain_wgan_gp,

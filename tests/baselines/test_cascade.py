@@ -12,6 +12,7 @@ from cxrbench.checks import toy_films
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.cascade import padded, padded_size, shrunk, stage_sizes
 from cxrbench_baselines.generators.flow import Flow
+from cxrbench_baselines.generators.flow_quilt import FlowQuilt
 from cxrbench_baselines.generators.pca_flow import PCAFlow, Perceptron, base_size
 from cxrbench_baselines.generators.refinement import Refinement
 
@@ -103,8 +104,9 @@ def striped_films(size):
     [
         Flow(**SMALL_FLOW, decay=0.95, rate=3e-3, dropout=0.0),
         PCAFlow(components=8, hidden=64, layers=2, width=16, depth=1, batch=48, decay=0.95, rate=3e-3),
+        FlowQuilt(width=16, batch=48, decay=0.95, rate=3e-3, steps=6, dropout=0.0),
     ],
-    ids=["flow", "pca-flow"],
+    ids=["flow", "pca-flow", "flow-quilt"],
 )
 def test_flows_learn_class_and_variety(tmp_path, generator):
     train = striped_films(16)

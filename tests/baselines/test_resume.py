@@ -20,6 +20,7 @@ from cxrbench.spec import spec_of_tier
 from cxrbench.stages import index_data, load_and_split
 from cxrbench.synthesis import fit_generator
 from cxrbench_baselines.generators.dcgan import DCGAN
+from cxrbench_baselines.generators.flow_quilt import FlowQuilt
 from cxrbench_baselines.generators.pca_flow import PCAFlow
 
 
@@ -112,8 +113,9 @@ def test_looking_changes_nothing_that_training_depends_on(tmp_path, monkeypatch)
     [
         partial(DCGAN, width=4),
         partial(PCAFlow, batch=4, fine_batch=2, components=8, hidden=8, layers=1, width=16, depth=1, steps=4),
+        partial(FlowQuilt, batch=4, width=8, steps=4),
     ],
-    ids=["dcgan", "pca-flow"],
+    ids=["dcgan", "pca-flow", "flow-quilt"],
 )
 def test_a_run_that_is_killed_in_a_fit_goes_on_in_it(tmp_path, made):
     """The harness keeps a fit's folder until its artifact is complete."""

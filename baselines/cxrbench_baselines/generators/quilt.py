@@ -17,6 +17,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
 from cxrbench.errors import UsageError
@@ -29,23 +30,20 @@ from cxrbench_baselines.generators.quilting import films_needed, quilted
 COARSE = 8  # pixels of a coarse film: chest, heart and haze, and few enough numbers for a Gaussian
 
 
-@GENERATORS.register("quilt")
 @dataclass
-class Quilt(KeptFilms):
-    """Args:
-    pieces: along each side of a film; every one of the ``pieces**2`` is taken from another real film.
-    bandwidth: of the coarse films, 0 to 1. At 0 they are real ones, at 1 they are drawn from a Gaussian.
-    agreement: weight of how well pieces continue each other, against how well they fit the coarse film.
+class QuiltedFilms(KeptFilms):
+    """Real films to take detail from.
+
+    Args:
+        pieces: along each side of a film; every one of the ``pieces**2`` is taken from another real film.
+        agreement: weight of how well pieces continue each other, against how well they fit the coarse film.
     """
 
     pieces: int = 2
-    bandwidth: float = 0.7
     agreement: float = 3.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where a parameter is outside its range."""
-        if not 0 <= self.bandwidth <= 1:
-            raise ValueError(f"bandwidth={self.bandwidth:g} must lie in [0, 1]")
         if self.pieces < 1:
             raise ValueError(f"pieces={self.pieces} must be at least 1")
         if not 0 <= self.agreement < math.inf:
@@ -57,41 +55,67 @@ class Quilt(KeptFilms):
         Raises:
             UsageError: a class has too few films for as many pieces.
         """
-        refuse_few(train, self.pieces)
+        needed = films_needed(self.pieces)
+        for label, name in enumerate(train.classes):
+            if (count := int((train.labels == label).sum())) < needed:
+                raise UsageError(
+                    f"quilting {self.pieces} x {self.pieces} pieces needs {needed} training films of class {name!r}, "
+                    f"there are {count}; add films, drop the class, or ask for fewer pieces"
+                )
         return super().fit(train, ctx)
 
-    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
-        """Row i depends on ``ctx.seed`` and the labels up to row i."""
-        rng = np.random.default_rng(ctx.seed)
-        rows = (rng.random(len(labels)) * self.counts(labels)).astype(np.int64)
-        films = {label: torch.from_numpy(self._films[str(label)]).to(ctx.device) for label in np.unique(labels)}
-        size = next(iter(self._films.values())).shape[-1]
-        drawn = np.zeros((len(labels), 1, size, size), np.uint8)
-        noise = {label: np.random.default_rng([ctx.seed, label]) for label in films}
-        for label, pixels in films.items():
-            of_class = np.flatnonzero(labels == label)
-            around = torch.from_numpy(rows[of_class]).to(ctx.device)
-            draws = noise[label].standard_normal((len(of_class), len(pixels)), np.float32)
-            coarse = self._coarse(coarse_films(pixels, COARSE), around, torch.from_numpy(draws).to(ctx.device))
-            fine = quilted(coarse, padded(to_signed(pixels)), self.pieces, self.agreement, banned=around)
-            drawn[of_class] = to_pixels(fine[:, :, :size, :size])
-        return drawn
+    def of_class(self, label: int, device: str) -> Tensor:
+        """uint8 ``[N, 1, H, W]``."""
+        return torch.from_numpy(self._films[str(label)]).to(device)
 
-    def _coarse(self, real: torch.Tensor, around: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    def finished(self, coarse: Tensor, labels: Labels, banned: Labels | None = None) -> Pixels:
+        """Coarse films ``[M, 1, COARSE, COARSE]`` in about [-1, 1] with detail: uint8 ``[M, 1, H, W]``.
+
+        Row i takes pieces of the films of class ``labels[i]``, and nothing of number ``banned[i]`` of them.
+        """
+        films = np.empty((len(labels), *next(iter(self._films.values())).shape[1:]), np.uint8)
+        for label in np.unique(labels):
+            rows, real = np.flatnonzero(labels == label), self.of_class(label, str(coarse.device))
+            size, forbidden = real.shape[-1], None
+            if banned is not None:
+                forbidden = torch.from_numpy(banned[rows]).to(coarse.device)
+            fine = quilted(coarse[rows], padded(to_signed(real)), self.pieces, self.agreement, forbidden)
+            films[rows] = to_pixels(fine[:, :, :size, :size])
+        return films
+
+
+@GENERATORS.register("quilt")
+@dataclass
+class Quilt(QuiltedFilms):
+    """Args, besides those of ``QuiltedFilms``:
+    bandwidth: of the coarse films, 0 to 1. At 0 they are real ones, at 1 they are drawn from a Gaussian.
+    """
+
+    bandwidth: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a parameter is outside its range."""
+        super().__post_init__()
+        if not 0 <= self.bandwidth <= 1:
+            raise ValueError(f"bandwidth={self.bandwidth:g} must lie in [0, 1]")
+
+    def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
+        """Row i depends on ``ctx.seed``, its class, and how many rows of its class come before it."""
+        coarse, around = torch.empty(len(labels), 1, COARSE, COARSE), np.empty(len(labels), np.int64)
+        for label in np.unique(labels):
+            rows, rng = np.flatnonzero(labels == label), np.random.default_rng([ctx.seed, label])
+            real = coarse_films(self.of_class(label, "cpu"), COARSE)
+            draws = torch.empty(len(rows), len(real))
+            for row, draw in zip(rows, draws, strict=True):
+                around[row] = rng.integers(len(real))
+                draw.copy_(torch.from_numpy(rng.standard_normal(len(real), np.float32)))
+            coarse[rows] = self._coarse(real, torch.from_numpy(around[rows]), draws)
+        return self.finished(coarse.to(ctx.device), labels, around)
+
+    def _coarse(self, real: Tensor, around: Tensor, draws: Tensor) -> Tensor:
         """New coarse films ``[B, 1, h, h]`` of real ones ``[N, 1, h, h]``; ``draws`` are ``[B, N]``."""
         middle = real.mean(dim=0)
         apart = (real - middle).flatten(1)
         gaussian = (draws @ apart / math.sqrt(len(real))).view(-1, *middle.shape)
         kept = math.sqrt(1 - self.bandwidth**2)
         return middle + kept * (real[around] - middle) + self.bandwidth * gaussian
-
-
-def refuse_few(train: Images, pieces: int) -> None:
-    """Raises UsageError where a class has too few films for a quilt of ``pieces`` along a side."""
-    for label, name in enumerate(train.classes):
-        count, needed = int((train.labels == label).sum()), films_needed(pieces)
-        if count < needed:
-            raise UsageError(
-                f"quilting {pieces} x {pieces} pieces needs {needed} training films of class {name!r}, "
-                f"there are {count}; add films, drop the class, or ask for fewer pieces"
-            )
