@@ -17,6 +17,7 @@ from cxrbench.metrics.fidelity import abstentions, measure_fidelity, measure_flo
 from cxrbench.metrics.label_agreement import NEIGHBOURS, label_agreement
 from cxrbench.metrics.memorization import QUANTILE, copy_threshold, held_out_copies, measure_memorization
 from cxrbench.metrics.nearest import Nearest, appearance, most_suspicious, nearest
+from cxrbench.metrics.parts import measure_parts, part_distances, quarter_details
 from cxrbench.spec import BenchSpec
 from cxrbench.stages import LoadedData, class_counts
 
@@ -144,6 +145,14 @@ class MemorizationTest:
         return appearance(self.held_out.pixels), appearance(_mirrored(self.held_out.pixels))
 
     @cached_property
+    def _train_parts(self) -> tuple[Features, Features]:
+        return quarter_details(self.train.pixels), quarter_details(_mirrored(self.train.pixels))
+
+    @cached_property
+    def _held_out_parts(self) -> NDArray[np.float64]:
+        return part_distances(quarter_details(self.held_out.pixels), *self._train_parts)
+
+    @cached_property
     def threshold(self) -> float:
         """The distance below which a film counts as a near-copy."""
         return copy_threshold(nearest(appearance(self.val.pixels), *self._train).distance)
@@ -158,6 +167,7 @@ class MemorizationTest:
     def measure(self, films: Images) -> Scores:
         """``CLASS/METRIC`` for the films of a pool; ``all`` stands for the classes together."""
         seen, new = appearance(films.pixels), self._held_out[0]
+        parts = part_distances(quarter_details(films.pixels), *self._train_parts)
         scores: Scores = {}
         for who, mine, theirs in _per_class_and_overall(films, self.held_out):
             found = measure_memorization(seen[mine], new[theirs], *self._train, seed=0)
@@ -167,6 +177,7 @@ class MemorizationTest:
             found["authpct_expected"] = self._authentic[who]
             # Below a hundred held-out films the 1st percentile is their smallest distance: see ``copy_threshold``.
             found["copies_limit"] = max(QUANTILE, 2 / (int(theirs.sum()) + 1))
+            found |= measure_parts(parts[mine], self._held_out_parts[theirs])
             scores |= {f"{who}/{metric}": value for metric, value in found.items()}
         leaked = self._leaked(seen)
         for who, mine, known in _per_class_and_overall(films, self.train):

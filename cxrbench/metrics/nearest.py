@@ -48,20 +48,39 @@ def appearance(pixels: Pixels) -> Features:
     Raises:
         ValueError: another shape or type, or films without pixels.
     """
+    small = area_averaged(pixels, SIDE)
+    flat = small.reshape(len(small), small.shape[1] * small.shape[2]).astype(np.float64)
+    return unit_vectors(flat - flat.mean(axis=1, keepdims=True), BLANK)
+
+
+def area_averaged(pixels: Pixels, side: int) -> Features:
+    """Films averaged over the areas of ``side`` x ``side`` pixels; along a shorter axis they are left as they are.
+
+    Args:
+        pixels: uint8 ``[N, 1, H, W]``; may be mapped from a file.
+
+    Returns:
+        float32 ``[N, min(H, side), min(W, side)]``, grey levels.
+
+    Raises:
+        ValueError: another shape or type, or films without pixels.
+    """
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 1 or 0 in pixels.shape[2:]:
         raise ValueError(f"pixels must be uint8 [N, 1, H, W], got {pixels.dtype} {pixels.shape}")
     count, _, height, width = pixels.shape
-    down, across = _area_average(height), _area_average(width).T
-    pictures = np.empty((count, len(down) * across.shape[1]), np.float32)
+    down, across = _averaging(height, side), _averaging(width, side).T
+    pictures = np.empty((count, len(down), across.shape[1]), np.float32)
     step = max(1, PIXELS_AT_ONCE // (height * width))
     for start in range(0, count, step):
-        films = np.asarray(pixels[start : start + step, 0], dtype=np.float32)
-        small = (down @ films @ across).reshape(len(films), -1).astype(np.float64)
-        small -= small.mean(axis=1, keepdims=True)
-        length = np.linalg.norm(small, axis=1, keepdims=True)
-        seen = length > BLANK * np.sqrt(small.shape[1])
-        pictures[start : start + step] = np.divide(small, length, out=np.zeros_like(small), where=seen)
+        pictures[start : start + step] = down @ np.asarray(pixels[start : start + step, 0], np.float32) @ across
     return pictures
+
+
+def unit_vectors(rows: NDArray[np.float64], blank: float) -> Features:
+    """Rows ``[..., D]`` scaled to length 1, as float32; zeros where their root mean square is ``blank`` or less."""
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    seen = length > blank * np.sqrt(rows.shape[-1])
+    return np.divide(rows, length, out=np.zeros_like(rows), where=seen).astype(np.float32)
 
 
 def nearest(films: Features, train: Features, mirrored: Features) -> Nearest:
@@ -107,9 +126,9 @@ def most_suspicious(found: Nearest, count: int) -> NDArray[np.int64]:
     return order[np.sort(first)][:count].astype(np.int64)
 
 
-def _area_average(side: int) -> NDArray[np.float32]:
-    """``[min(side, 32), side]``: row i holds the share that each pixel has in the i-th of equal stretches."""
-    count = min(side, SIDE)
+def _averaging(side: int, most: int) -> NDArray[np.float32]:
+    """``[min(side, most), side]``: row i holds the share that each pixel has in the i-th of equal stretches."""
+    count = min(side, most)
     edges = np.arange(count + 1) * side / count
     left, pixel = edges[:-1, None], np.arange(side)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(left, pixel)

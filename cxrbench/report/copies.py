@@ -8,8 +8,9 @@ import pandas as pd
 
 from cxrbench.report.sections import Section, newest_first
 
-LEAK, COPIES = "LEAK", "copies"
-MANY = 0.05  # share of near-copies, beyond what new real films would have, that is worth a flag
+LEAK, COPIES, PARTS = "LEAK", "copies", "copied parts"
+GRAVEST = (LEAK, COPIES, PARTS)
+MANY = 0.05  # share of near-copies, or of films with a copied part, beyond what new real films have: worth a flag
 LEAST_LEAKED = 5  # films: fewer may be chance in a class with few
 LEAK_RATE = 0.05  # share of films equal to held-out ones, above what training films have, that is no chance
 
@@ -23,6 +24,7 @@ MEASURES = (
     "copies",
     "copies_expected",
     "copies_limit",
+    "copied_parts",
     "held_out_copies",
     "held_out_copies_expected",
 )
@@ -69,7 +71,7 @@ def copy_findings(table: pd.DataFrame) -> pd.DataFrame:
         flagged = [
             (_flag(row), row["class"]) for row in sorted(own, key=lambda row: row["class"] != "all") if _flag(row)
         ]
-        flags.append(min(flagged, key=lambda flag: flag[0] != LEAK, default=("", "")))
+        flags.append(min(flagged, key=lambda flag: GRAVEST.index(flag[0]), default=("", "")))
     return whole.assign(flag=[flag for flag, _ in flags], flag_class=[name for _, name in flags])
 
 
@@ -94,6 +96,8 @@ def _flag(row: dict[str, Any]) -> str:
         return LEAK
     if row.get("copies", 0.0) > row.get("copies_limit", 0.0) + MANY:  # too few held-out films: no copy can be told
         return COPIES
+    if row.get("copied_parts", 0.0) > row.get("copies_limit", 0.0) + MANY:
+        return PARTS
     return ""
 
 
@@ -107,6 +111,12 @@ def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
             f"`{row['generator']}` returns validation or test films: {worst['held_out_copies']:.0%} of {of} are "
             f"near-copies of films it must not know (of the training films {worst['held_out_copies_expected']:.0%} "
             "are); its rows are disqualified"
+        )
+    if row["flag"] == PARTS:
+        return (
+            f"`{row['generator']}` makes its films from parts of training films: {worst['copied_parts']:.0%} of {of} "
+            f"have a quarter whose detail is that of a training film (of new real films {worst['copies_limit']:.0%} at "
+            "most); they are not anonymous"
         )
     return (
         f"`{row['generator']}` returns near-copies of training films: {worst['copies']:.0%} of {of} "

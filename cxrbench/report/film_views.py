@@ -76,6 +76,7 @@ def copies_view(table: pd.DataFrame) -> pd.DataFrame:
                 "generator": row["generator"],
                 "films": row["n"],
                 "near-copies": number(row.get("copies", math.nan), ".1%") or "too few held-out films",
+                "with a copied part": number(row.get("copied_parts", math.nan), ".1%"),
                 "of new real films, at most": number(row.get("copies_limit", math.nan), ".1%"),
                 "distance to training films / held-out films'": number(row.get("nn_ratio", float("nan")), ".2f"),
                 "p": p_value(row.get("nn_p", float("nan"))),

@@ -244,7 +244,9 @@ _FIDELITY_NOTE = (
 _COPIES_NOTE = (
     "Nearest training films (or their mirror images) at 32 px, brightness and contrast taken out. A near-copy lies "
     "nearer to a training film than 99 % of validation films do. Flips and small rotations of training films are "
-    "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films."
+    "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films. A copied part is "
+    "a quarter whose detail alone (up to 64 px, all that is broad taken away) is nearer to a training film's than that "
+    "of 99 % of held-out films is: films sewn together from real ones have it, and are near to none as a whole."
 )
 _AUDIT_NOTE = (
     "Rank correlation of each measure with the gain, over the pools of this run, with the controls (but the oracle), "

@@ -61,6 +61,33 @@ def test_copies_of_training_films_are_told(results):
     assert "`cgan` returns near-copies of training films: 40% of its films" in told_of(results)
 
 
+def with_parts(results, share, copies=0.01):
+    record = results.memorization("quilt", copies)
+    results.store.replace(record.model_copy(update={"scores": record.scores | {"all/copied_parts": share}}))
+
+
+@pytest.mark.parametrize(("share", "flag"), [(0.02, ""), (0.07, "copied parts"), (0.9, "copied parts")])
+def test_films_made_from_parts_are_flagged(results, share, flag):
+    with_parts(results, share)
+    assert finding_of(results)["flag"] == flag
+
+
+def test_copied_parts_are_told_and_near_copies_are_graver(results):
+    with_parts(results, 0.9)
+    assert "`quilt` makes its films from parts of training films: 90% of its films" in told_of(results)
+    with_parts(results, 1.0, copies=0.4)
+    assert finding_of(results)["flag"] == "copies"
+
+
+def test_records_from_before_copied_parts_were_measured_have_no_such_flag(results):
+    with_parts(results, 0.9)
+    results.memorization("cgan", 0.01)
+    flags = {
+        row["generator"]: row["flag"] for row in copy_findings(memorization_table(results.section())).to_dict("records")
+    }
+    assert flags == {"quilt": "copied parts", "cgan": ""}
+
+
 def test_a_section_without_memorization_has_no_findings(results):
     results.run(0.7)
     assert copy_findings(memorization_table(results.section())).empty
