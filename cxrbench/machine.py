@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from cxrbench.errors import UsageError
@@ -52,6 +53,22 @@ def device_name(device: str) -> str:
         return str(torch.cuda.get_device_name())
     cores = usable_cores()
     return f"{_cpu_model() or platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
+
+
+def slow_precision_note(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What a user should know of a CPU that has no instructions for bf16, else an empty text.
+
+    Where the system does not say what its CPU can do, it is taken to have none, as the plug-ins take it.
+    """
+    if device != "cpu":
+        return ""
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        flags = ""
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        return ""
+    return "this CPU has no instructions for bf16: nets are trained in float32, which takes up to twice as long"
 
 
 def usable_cores() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.machine import keep_freed_memory
+from cxrbench.machine import keep_freed_memory, slow_precision_note
 
 TOUCH_MUCH = """
 import resource, sys
@@ -86,3 +86,14 @@ def keeps_here():
     command = [sys.executable, "-c", "from cxrbench.machine import keep_freed_memory as k; print(k())"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=without_malloc_settings())
     return done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(("flags", "slow"), [("avx2 avx512_bf16", False), ("amx_bf16 amx_tile", False), ("avx2", True)])
+def test_a_cpu_without_bf16_is_told_of(tmp_path, flags, slow):
+    (tmp_path / "cpuinfo").write_text(f"model name : some CPU\nflags : fpu {flags}\n")
+    assert ("float32" in slow_precision_note("cpu", tmp_path / "cpuinfo")) == slow
+    assert slow_precision_note("cuda", tmp_path / "cpuinfo") == ""
+
+
+def test_a_system_that_does_not_say_is_taken_to_have_no_bf16(tmp_path):
+    assert "float32" in slow_precision_note("cpu", tmp_path / "nowhere")

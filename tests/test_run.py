@@ -85,6 +85,13 @@ class Frank(Classical):
         return ["class Normal has collapsed"]
 
 
+def test_what_a_user_should_know_of_the_cpu_is_said_once(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("cxrbench.machine.slow_precision_note", lambda device: f"{device} has no bf16")
+    assert run(tmp_path / "r", "--controls", "none", ratios="0") == 0
+    said = capfd.readouterr()
+    assert (said.out + said.err).count("note: cpu has no bf16") == 1
+
+
 def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "frank", Frank)
     assert run(tmp_path / "r", generators="frank,classical", ratios="0") == 0
