@@ -86,7 +86,18 @@ def test_planted_faults_are_found_and_shown_and_the_second_audit_is_read_from_th
 
 def test_a_policy_removes_what_was_found_and_the_page_lists_it(cli, faulty, tmp_path, capsys):
     results = tmp_path / "results"
-    arguments = ["--data", faulty, "--tier", "smoke", "--generators", "classical", "--ratios", "1", "--device", "cpu"]
+    arguments = [
+        "--data",
+        faulty,
+        "--tier",
+        "smoke",
+        "--generators",
+        "classical",
+        "--ratios",
+        "1",
+        "--controls",
+        "none",
+    ]
     assert cli("run", *arguments, "--results", results, "--clean", "quarantine") == 0
     data = next(record for record in Store(results) if record.trial.kind == "data")
     removed = [note for note in data.notes if note.startswith("removed")]
