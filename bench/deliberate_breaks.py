@@ -1,10 +1,11 @@
-"""What the report says of generators that cheat: three of them run beside an honest one, with all controls.
+"""What the report says of generators that cheat: four of them run beside an honest one, with all controls.
 
     python -m bench.deliberate_breaks results/breaks
 
 * ``test-films`` returns validation and test films. The harness hands it none, so it draws the phantom again.
 * ``training-copies`` returns the training films.
 * ``wrong-labels`` returns new, flawless films, each under the label of another class.
+* ``sewn-films`` sews each film together from quarters of four training films: none is a copy as a whole.
 
 Writes ``BREAKS.md``: for each of them, verbatim, every line of the leaderboard that names it. Exits with 1 if one of
 them is not caught. A run takes some minutes, nearly all of them the classifiers'.
@@ -123,6 +124,21 @@ class GivesWrongLabels(Giver):
         return Images(fresh.pixels, (fresh.labels + 1) % len(fresh.classes), fresh.classes)
 
 
+@dataclass
+class SewsFilms(Giver):
+    """Films of which every quarter is that of another training film of their class."""
+
+    def choose(self, train: Images) -> Images:
+        rng, half, sewn = np.random.default_rng(0), train.size // 2, train.pixels.copy()
+        for label in range(len(train.classes)):
+            own = np.flatnonzero(train.labels == label)
+            for y in (0, half):
+                for x in (0, half):
+                    quarter = (slice(None), slice(y, y + half), slice(x, x + half))
+                    sewn[own, *quarter] = train.pixels[rng.permutation(own), *quarter]
+        return Images(sewn, train.labels, train.classes)
+
+
 @dataclass(frozen=True)
 class Cheat:
     """A generator that cheats.
@@ -156,6 +172,12 @@ CHEATS = {
         "returns flawless films of new patients, each labelled as another class",
         "flagged wrong labels, and not found to help",
         "wrong labels",
+    ),
+    "sewn-films": Cheat(
+        SewsFilms,
+        "sews each film together from quarters of four training films of its class",
+        "flagged copied parts",
+        "copied parts",
     ),
 }
 
@@ -231,7 +253,7 @@ def describe(page: str, analysis: Analysis, about: str) -> str:
     lines = [
         "# Deliberate breaks: what the report says of generators that cheat",
         "",
-        f"Three generators that cheat were run beside an honest one (`{HONEST}`) and all controls. Below stands, word "
+        f"Four generators that cheat were run beside an honest one (`{HONEST}`) and all controls. Below stands, word "
         "for word, every line of the leaderboard that names them (but of its tables of single classes, of all scores "
         "and of the ledger).",
         "",

@@ -67,7 +67,7 @@ def train(
     """
     signal.signal(signal.SIGTERM, interrupt)
     from cxrbench.contracts import Diagnosed, RunContext
-    from cxrbench.machine import choose_device
+    from cxrbench.machine import choose_device, slow_precision_note
     from cxrbench.models import MODEL, begin_fit, load_generator, training_folder
     from cxrbench.plan import plugin_reference
     from cxrbench.progress import make_reporter
@@ -80,6 +80,8 @@ def train(
     name, plugin = GENERATORS.parse(generator)
     reference = plugin_reference(name, plugin, "generator", spec.image_size)
     reporter, folder = make_reporter(quiet), out.expanduser()
+    if slow := slow_precision_note(chosen):
+        reporter.say(f"note: {slow}")
     try:
         index = cleaned(_index(data, labels), clean, chosen, quiet=quiet)
         with training_folder(folder, publish=index.dataset.redistributable):

@@ -56,9 +56,9 @@ def device_name(device: str) -> str:
 
 
 def slow_precision_note(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What a user should know of a CPU that has no instructions for bf16, else an empty text.
+    """What a user should know of a CPU on which the reference plug-ins do not compute in bf16, else an empty text.
 
-    Where the system does not say what its CPU can do, it is taken to have none, as the plug-ins take it.
+    They do with the instructions of AVX-512 and AMX for it, where the system says that the CPU has them.
     """
     if device != "cpu":
         return ""
@@ -68,7 +68,7 @@ def slow_precision_note(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> s
         flags = ""
     if "avx512_bf16" in flags or "amx_bf16" in flags:
         return ""
-    return "this CPU has no instructions for bf16: nets are trained in float32, which takes up to twice as long"
+    return "no AVX-512 or AMX instructions for bf16 were found: nets are trained in float32, which takes longer"
 
 
 def usable_cores() -> int:

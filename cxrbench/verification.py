@@ -19,7 +19,7 @@ STRICT = 1e-6  # where all that rounds is the same: what two orders of adding fl
 LOOSE = 0.02  # elsewhere: about one test film in fifty
 SCORES_NAMED = 3  # of those that differ
 # Of fidelity and memorization: what lies in [0, 1], so that a difference means the same wherever it is.
-SHARES = ("precision", "recall", "coverage", "label_agreement", "copies", "held_out_copies", "nn_p")
+SHARES = ("precision", "recall", "coverage", "label_agreement", "copies", "copied_parts", "held_out_copies", "nn_p")
 
 
 def find_row(records: Iterable[Record], text: str) -> list[Record]:

@@ -106,6 +106,23 @@ def test_copies_of_training_films_are_told_and_new_films_are_not(data):
     assert test.near_copies(data.train.pixels[:5]).all()
 
 
+def test_films_sewn_from_training_films_of_their_class_are_told_class_by_class(data):
+    """Class 0 is sewn together from four training films each, class 1 mirrored ones, class 2 is new."""
+    test, rng = MemorizationTest(data.train, data.val, data.held_out), np.random.default_rng(0)
+    films = data.held_out.pixels.copy()
+    for row in np.flatnonzero(data.held_out.labels < 2):
+        label = data.held_out.labels[row]
+        real = data.train.of_class(int(label)).pixels[..., :: -1 if label else 1]
+        for y, x in ((0, 0), (0, 16), (16, 0), (16, 16)):
+            films[row, :, y : y + 16, x : x + 16] = real[rng.integers(len(real)), :, y : y + 16, x : x + 16]
+    scores = test.measure(replace(data.held_out, pixels=films))
+    shares = [scores[f"{name}/copied_parts"] for name in data.images.classes]
+    assert min(shares[:2]) > 0.9
+    assert shares[2] < 0.1
+    assert test.measure(data.train)["all/copied_parts"] == 1
+    assert test.measure(data.held_out)["all/copied_parts"] < 0.05
+
+
 def test_copies_of_held_out_films_are_told_from_copies_of_training_films(data):
     test = MemorizationTest(data.train, data.val, data.held_out)
     leaked, trained = test.measure(data.test), test.measure(data.train)

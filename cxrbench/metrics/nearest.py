@@ -6,6 +6,7 @@ a network.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,32 +49,46 @@ def appearance(pixels: Pixels) -> Features:
     Raises:
         ValueError: another shape or type, or films without pixels.
     """
-    small = area_averaged(pixels, SIDE)
-    flat = small.reshape(len(small), small.shape[1] * small.shape[2]).astype(np.float64)
-    return unit_vectors(flat - flat.mean(axis=1, keepdims=True), BLANK)
+    down, across = small_shape(pixels, SIDE)
+    pictures = np.empty((len(pixels), down * across), np.float32)
+    for rows, small in small_pictures(pixels, SIDE):
+        flat = small.reshape(len(small), down * across)
+        pictures[rows] = unit_vectors(flat - flat.mean(axis=1, keepdims=True), BLANK)
+    return pictures
 
 
-def area_averaged(pixels: Pixels, side: int) -> Features:
-    """Films averaged over the areas of ``side`` x ``side`` pixels; along a shorter axis they are left as they are.
+def small_shape(pixels: Pixels, side: int) -> tuple[int, int]:
+    """Height and width of ``small_pictures``.
+
+    Raises:
+        ValueError: not uint8 ``[N, 1, H, W]``, or films without pixels.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 1 or 0 in pixels.shape[2:]:
+        raise ValueError(f"pixels must be uint8 [N, 1, H, W], got {pixels.dtype} {pixels.shape}")
+    return min(pixels.shape[2], side), min(pixels.shape[3], side)
+
+
+def small_pictures(pixels: Pixels, side: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Films averaged over the areas of ``side`` x ``side`` pixels, some at a time: all at once may fill the memory.
+
+    Along an axis that is shorter than ``side`` they are left as they are.
 
     Args:
         pixels: uint8 ``[N, 1, H, W]``; may be mapped from a file.
 
-    Returns:
-        float32 ``[N, min(H, side), min(W, side)]``, grey levels.
+    Yields:
+        Which films, and float64 ``[n, min(H, side), min(W, side)]`` in grey levels.
 
     Raises:
-        ValueError: another shape or type, or films without pixels.
+        ValueError: as ``small_shape``.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 1 or 0 in pixels.shape[2:]:
-        raise ValueError(f"pixels must be uint8 [N, 1, H, W], got {pixels.dtype} {pixels.shape}")
+    small_shape(pixels, side)
     count, _, height, width = pixels.shape
     down, across = _averaging(height, side), _averaging(width, side).T
-    pictures = np.empty((count, len(down), across.shape[1]), np.float32)
     step = max(1, PIXELS_AT_ONCE // (height * width))
     for start in range(0, count, step):
-        pictures[start : start + step] = down @ np.asarray(pixels[start : start + step, 0], np.float32) @ across
-    return pictures
+        films = np.asarray(pixels[start : start + step, 0], dtype=np.float32)
+        yield slice(start, start + step), (down @ films @ across).astype(np.float64)
 
 
 def unit_vectors(rows: NDArray[np.float64], blank: float) -> Features:

@@ -9,7 +9,6 @@ import pandas as pd
 from cxrbench.report.sections import Section, newest_first
 
 LEAK, COPIES, PARTS = "LEAK", "copies", "copied parts"
-GRAVEST = (LEAK, COPIES, PARTS)
 MANY = 0.05  # share of near-copies, or of films with a copied part, beyond what new real films have: worth a flag
 LEAST_LEAKED = 5  # films: fewer may be chance in a class with few
 LEAK_RATE = 0.05  # share of films equal to held-out ones, above what training films have, that is no chance
@@ -59,20 +58,22 @@ def copy_findings(table: pd.DataFrame) -> pd.DataFrame:
     """One row per generator, all classes and seeds together, and what is to be said of it.
 
     ``copies`` and ``nn_ratio`` are means, ``nn_p`` the largest p over seeds. ``flag`` is that of the worst class, named
-    in ``flag_class``: a class with few films hardly counts among all.
+    in ``flag_class``: a class with few films hardly counts among all. ``parts_class`` is likewise where films are made
+    from parts of training films, or empty: copies of one class must not hide it.
     """
     found = by_class(table)
     if found.empty:
         return found
     whole = found[found["class"] == "all"].reset_index(drop=True)
     flags: list[tuple[str, str]] = []
+    parts: list[str] = []
     for name in whole["generator"]:
-        own = found[found["generator"] == name].to_dict("records")
-        flagged = [
-            (_flag(row), row["class"]) for row in sorted(own, key=lambda row: row["class"] != "all") if _flag(row)
-        ]
-        flags.append(min(flagged, key=lambda flag: GRAVEST.index(flag[0]), default=("", "")))
-    return whole.assign(flag=[flag for flag, _ in flags], flag_class=[name for _, name in flags])
+        own = sorted(found[found["generator"] == name].to_dict("records"), key=lambda row: row["class"] != "all")
+        flagged = [(_flag(row), row["class"]) for row in own if _flag(row)]
+        flags.append(min(flagged, key=lambda flag: flag[0] != LEAK, default=("", "")))
+        copied = (COPIES, "all") in flagged  # as a whole, so that their parts need no word
+        parts.append("" if copied else next((row["class"] for row in own if _has_parts(row)), ""))
+    return whole.assign(flag=[flag for flag, _ in flags], flag_class=[name for _, name in flags], parts_class=parts)
 
 
 def by_class(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,9 +97,11 @@ def _flag(row: dict[str, Any]) -> str:
         return LEAK
     if row.get("copies", 0.0) > row.get("copies_limit", 0.0) + MANY:  # too few held-out films: no copy can be told
         return COPIES
-    if row.get("copied_parts", 0.0) > row.get("copies_limit", 0.0) + MANY:
-        return PARTS
     return ""
+
+
+def _has_parts(row: dict[str, Any]) -> bool:
+    return bool(row.get("copied_parts", 0.0) > row.get("copies_limit", 0.0) + MANY)
 
 
 def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
@@ -112,13 +115,19 @@ def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
             f"near-copies of films it must not know (of the training films {worst['held_out_copies_expected']:.0%} "
             "are); its rows are disqualified"
         )
-    if row["flag"] == PARTS:
-        return (
-            f"`{row['generator']}` makes its films from parts of training films: {worst['copied_parts']:.0%} of {of} "
-            f"have a quarter whose detail is that of a training film (of new real films {worst['copies_limit']:.0%} at "
-            "most); they are not anonymous"
-        )
     return (
         f"`{row['generator']}` returns near-copies of training films: {worst['copies']:.0%} of {of} "
         f"(of new real films {worst['copies_limit']:.0%} at most would be called so)"
+    )
+
+
+def parts_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
+    """What ``parts_class`` means in words, for a row that has one; arguments as of ``flag_meaning``."""
+    same = (classes["generator"] == row["generator"]) & (classes["class"] == row["parts_class"])
+    worst = classes[same].iloc[0]
+    of = "its films" if row["parts_class"] == "all" else f"its films of class {row['parts_class']}"
+    return (
+        f"`{row['generator']}` makes films from parts of training films: {worst['copied_parts']:.0%} of {of} have "
+        f"quarters whose detail is nearer to that of training films than new real films have it "
+        f"({worst['copies_limit']:.0%} of those at most)"
     )

@@ -62,7 +62,7 @@ def roc_curves(arms: Arms, classes: Sequence[str], path: Path) -> bool:
 
     Args:
         arms: name -> labels int64 ``[N]`` and probabilities float32 ``[N, C]`` of each seed. ``real only`` is
-            drawn in black; at most ``MOST_ARMS`` are drawn, the first ones.
+            drawn in black; at most ``MOST_ARMS`` are drawn, the first ones: the best come first.
         classes: the C names. A seed that has no film of a class, or no other film, has no line in its panel;
             a class that no seed has gets no panel.
         path: of the PNG. The same predictions give the same bytes.
@@ -292,7 +292,7 @@ def _legend_below(axis: Axes, title: str) -> None:
 
 def _save(figure: Figure, title: str, left_out: int, path: Path) -> None:
     if left_out:
-        title += f"; {left_out} further {'arm is' if left_out == 1 else 'arms are'} left out"
+        title += f"; {left_out} {'arm that ranks lower is' if left_out == 1 else 'arms that rank lower are'} left out"
     width = int(figure.get_size_inches()[0] * 12)  # characters of this size per inch
     figure.suptitle(textwrap.fill(title, width), fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -35,7 +36,7 @@ def draw_figures(analysis: Analysis, store: Store) -> dict[str, Path]:
     public = store.root / "figures" / section.slug
     pooled = [record for record in section.records if record.trial.kind in ("fidelity", "memorization")]
     films = public if all(store.is_public(r.key) for r in pooled) else store.private / "figures" / section.slug
-    arms = _predictions(section, store)
+    arms = _predictions(section, store, analysis.leaking)
     drawings: dict[str, tuple[Path, Callable[[Path], bool]]] = {
         "gains and their intervals": (public / "gains.png", lambda path: gains_plot(analysis, path)),
         "ratio curves": (public / "ratio_curves.png", lambda path: ratio_curves(analysis, path)),
@@ -137,23 +138,28 @@ def confusion_matrices(arms: curves.Arms, section: Section, path: Path) -> bool:
     return True
 
 
-def _predictions(section: Section, store: Store) -> dict[str, list[curves.Predictions]]:
-    """Kept predictions of the real-only arm and of those that augment it, controls left out; by the arm's label.
+def _predictions(section: Section, store: Store, leaking: Sequence[str]) -> dict[str, list[curves.Predictions]]:
+    """Kept predictions of the real-only arm and of those that augment it, by the arm's label; without controls and
+    generators that return films they must not know.
 
-    Real films alone come first, since pictures show the first arms only.
+    Pictures show the first arms only: real films alone, then those of the highest mean AUROC.
     """
     arms: dict[str, list[curves.Predictions]] = {}
+    scores: dict[str, list[float]] = {}
     several = len({r.trial.classifier.name for r in section.of("utility") if r.trial.classifier}) > 1
     for record in sorted(section.of("utility"), key=lambda r: _place(r.trial)):
         trial = record.trial
         control = trial.generator.control if trial.generator else None
         if control or trial.arm != "augment" or trial.real_share != 1:
             continue
+        if trial.generator and trial.generator.name in leaking:
+            continue
         arrays = store.arrays(record.key)
         if arrays:
             label = arm_label(trial, several)
             arms.setdefault(label, []).append((arrays["labels"], arrays["probabilities"]))
-    return arms
+            scores.setdefault(label, []).append(record.scores["auroc_macro"] if trial.generator else math.inf)
+    return dict(sorted(arms.items(), key=lambda arm: -math.fsum(scores[arm[0]]) / len(arm[1])))
 
 
 def _place(trial: Trial) -> tuple[str, float, str, int, int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from cxrbench.records import ExtractorRef
+from cxrbench.report.copies import PARTS
 from cxrbench.report.formats import MISSING, distance, distances, interval, number, p_value
 
 
@@ -76,18 +78,22 @@ def copies_view(table: pd.DataFrame) -> pd.DataFrame:
                 "generator": row["generator"],
                 "films": row["n"],
                 "near-copies": number(row.get("copies", math.nan), ".1%") or "too few held-out films",
-                "with a copied part": number(row.get("copied_parts", math.nan), ".1%"),
+                "made from parts": number(row.get("copied_parts", math.nan), ".1%"),
                 "of new real films, at most": number(row.get("copies_limit", math.nan), ".1%"),
-                "distance to training films / held-out films'": number(row.get("nn_ratio", float("nan")), ".2f"),
-                "p": p_value(row.get("nn_p", float("nan"))),
+                "distance to training films / held-out films'": number(row.get("nn_ratio", math.nan), ".2f"),
+                "p": p_value(row.get("nn_p", math.nan)),
                 "AuthPct (real films)": f"{row['authpct']:.0f} ({row['authpct_expected']:.0f})",
-                "C_T": number(row.get("ct", float("nan")), "+.1f"),
+                "C_T": number(row.get("ct", math.nan), "+.1f"),
                 "copies of held-out films": f"{row['held_out_copies']:.1%}",
                 "expected": f"{row['held_out_copies_expected']:.1%}",
-                **({"flag": row["flag"]} if "flag" in row else {}),
+                **({"flag": _flags(row)} if "flag" in row else {}),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _flags(row: Mapping[Hashable, Any]) -> str:
+    return ", ".join(filter(None, [row["flag"], PARTS if row["parts_class"] else ""]))
 
 
 def audit_view(table: pd.DataFrame, extractors: Mapping[str, ExtractorRef]) -> pd.DataFrame:

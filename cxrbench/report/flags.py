@@ -1,4 +1,5 @@
-"""What is wrong with a generator's films, in a few words: copies, leaks, wrong labels, farther off than noise."""
+"""What is wrong with a generator's films, in a few words: copies, copied parts, leaks, wrong labels, farther off than
+noise."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cxrbench.report.copies import PARTS
 from cxrbench.report.fidelity import HELD_OUT, overall
 
 WRONG_LABELS, HARDLY_APART, BEYOND_NOISE = "wrong labels", "classes hardly told apart", "farther off than noise"
@@ -29,6 +31,8 @@ def find_flags(fidelity: pd.DataFrame, copies: pd.DataFrame, classes: int) -> di
     for row in copies.to_dict("records"):
         if row["flag"]:
             flags.setdefault(row["generator"], []).append(row["flag"])
+        if row["parts_class"]:
+            flags.setdefault(row["generator"], []).append(PARTS)
     for extractor in [] if fidelity.empty else fidelity["extractor"].unique():
         distances = overall(fidelity, extractor, "fid")
         for noise in distances[distances["control"] == "noise"]["value"]:

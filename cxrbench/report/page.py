@@ -15,7 +15,7 @@ from cxrbench.report import tables
 from cxrbench.report.analysis import Analysis, analyse_store
 from cxrbench.report.audits import audit_lines
 from cxrbench.report.claims import claim_lines
-from cxrbench.report.copies import by_class, flag_meaning
+from cxrbench.report.copies import by_class, flag_meaning, parts_meaning
 from cxrbench.report.diagnoses import DIAGNOSIS, diagnosis_lines
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
 from cxrbench.report.flags import flag_sentences
@@ -94,11 +94,9 @@ def _section_page(analysis: Analysis, pictures: dict[str, str], audits: list[str
         for name in section.classes:
             lines += ["", f"{name}:", "", tables.markdown(copies_view(classes[classes["class"] == name]))]
         lines += ["", "</details>"]
-        flagged = [
-            flag_meaning(row, classes)
-            for row in analysis.copies.to_dict("records")
-            if row["flag"] and not row["control"]
-        ]
+        rows = [row for row in analysis.copies.to_dict("records") if not row["control"]]
+        flagged = [flag_meaning(row, classes) for row in rows if row["flag"]]
+        flagged += [parts_meaning(row, classes) for row in rows if row["parts_class"]]
         lines += ["", *(f"- {text}" for text in flagged)]
     if not analysis.metric_audit.empty:
         lines += ["", "### Metric audit: does fidelity tell which generator helps?", "", _AUDIT_NOTE, ""]
@@ -244,9 +242,10 @@ _FIDELITY_NOTE = (
 _COPIES_NOTE = (
     "Nearest training films (or their mirror images) at 32 px, brightness and contrast taken out. A near-copy lies "
     "nearer to a training film than 99 % of validation films do. Flips and small rotations of training films are "
-    "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films. A copied part is "
-    "a quarter whose detail alone (up to 64 px, all that is broad taken away) is nearer to a training film's than that "
-    "of 99 % of held-out films is: films sewn together from real ones have it, and are near to none as a whole."
+    "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films. Made from parts "
+    "are films whose quarters, by their detail alone (up to 64 px, all that is broad taken away), lie nearer to those "
+    "of training films than 99 % of held-out films do: films sewn together from real ones are near to none as a whole. "
+    "Pieces much smaller than quarters go unseen."
 )
 _AUDIT_NOTE = (
     "Rank correlation of each measure with the gain, over the pools of this run, with the controls (but the oracle), "

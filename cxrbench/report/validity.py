@@ -140,21 +140,17 @@ def _label_checks(table: pd.DataFrame, classes: int) -> list[Check]:
 
 
 def _copy_checks(table: pd.DataFrame) -> list[Check]:
-    """copy is caught, oracle is not."""
+    """copy is caught, oracle is not; as a whole and by its parts."""
     checks = []
-    for row in [] if table.empty or "copies" not in table else table.dropna(subset=["copies"]).to_dict("records"):
-        found = f"{row['copies']:.0%} near-copies"
-        if row["control"] == "copy":
-            checks.append(Check("copy", "caught by the memorization test", found, bool(row["copies"] > MOSTLY)))
-        if row["control"] == "oracle":
-            checks.append(
-                Check(
-                    "oracle",
-                    "passed by the memorization test",
-                    found,
-                    bool(row["copies"] < SELDOM + row.get("copies_limit", 0.0)),
-                )
-            )
+    for measure, what in (("copies", "near-copies"), ("copied_parts", "made from parts of training films")):
+        test = "the memorization test" + (" of parts" if measure == "copied_parts" else "")
+        measured = [] if table.empty or measure not in table else table.dropna(subset=[measure]).to_dict("records")
+        for row in measured:
+            found, limit = f"{row[measure]:.0%} {what}", SELDOM + row.get("copies_limit", 0.0)
+            if row["control"] == "copy":
+                checks.append(Check("copy", f"caught by {test}", found, bool(row[measure] > MOSTLY)))
+            if row["control"] == "oracle":
+                checks.append(Check("oracle", f"passed by {test}", found, bool(row[measure] < limit)))
     return checks
 
 

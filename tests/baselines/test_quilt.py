@@ -78,7 +78,15 @@ def test_too_few_films_of_a_class_are_refused():
 
 
 @pytest.mark.parametrize(
-    "params", [{"bandwidth": -0.1}, {"bandwidth": 1.1}, {"pieces": 0}, {"agreement": -1.0}, {"agreement": float("inf")}]
+    "params",
+    [
+        {"bandwidth": -0.1},
+        {"bandwidth": 1.1},
+        {"pieces": 0},
+        {"pieces": 9},
+        {"agreement": -1.0},
+        {"agreement": float("inf")},
+    ],
 )
 def test_parameters_outside_their_range_are_refused(params):
     with pytest.raises(ValueError, match=next(iter(params))):

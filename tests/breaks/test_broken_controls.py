@@ -52,7 +52,7 @@ class NoiseThatFails(Noise):
 def test_sound_controls_make_the_leaderboard_valid(run_small):
     ran = run_small("--controls", "all")
     assert ran.code == 0
-    assert "**VALID.** All 10 checks of the controls hold." in ran.page
+    assert "**VALID.** All 12 checks of the controls hold." in ran.page
     assert "BROKEN" not in ran.page
     assert set(ran.arms("shuffle")["flags"]) == {"copies, wrong labels"}
 
@@ -84,7 +84,7 @@ def test_a_control_that_fails_is_named_in_the_stamp(run_small, monkeypatch):
     assert ran.code == 1
     stamp = next(line for line in ran.page.splitlines() if line.startswith("**"))
     assert stamp.startswith(
-        "**PARTLY VALIDATED.** All 8 checks of the controls hold. Nothing could be checked of noise."
+        "**PARTLY VALIDATED.** All 10 checks of the controls hold. Nothing could be checked of noise."
     )
     assert "1 could not be made: noise: 6 of its trials failed, such as" in stamp
     assert "RuntimeError: boom" in stamp

@@ -1,5 +1,7 @@
 """Copied parts: films sewn together from training films are told from new ones, whatever lies under their detail."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -51,12 +53,25 @@ def test_a_copy_lies_at_nothing(train):
     assert distances(np.ascontiguousarray(train[:20, :, :, ::-1]), train).max() < 1e-6
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_films_sewn_together_are_found_though_near_to_none_as_a_whole(train, held_out, parts):
-    made = sewn(train, 60, 2, parts)
-    assert share(made, train, held_out) > 0.9  # a step at the seam adds to the detail of a single quarter
+def test_films_sewn_together_are_found_though_near_to_none_as_a_whole(train, held_out):
+    made = sewn(train, 60, 2)
+    assert share(made, train, held_out) == 1.0
     whole = nearest(appearance(made), appearance(train), appearance(np.ascontiguousarray(train[..., ::-1]))).distance
     assert whole.min() > 0.1
+
+
+def test_the_more_quarters_are_copied_the_nearer_a_film_lies(train):
+    means = [distances(sewn(train, 60, 2, parts), train).mean() for parts in (0, 1, 2, 3, 4)]
+    assert all(fewer > more for fewer, more in itertools.pairwise(means))
+
+
+def test_pieces_much_smaller_than_quarters_go_unseen(train, held_out):
+    """The limit that the module speaks of."""
+    rng, made = np.random.default_rng(0), films(60, 9)
+    for film in made:
+        for y, x in itertools.product(range(0, 32, 4), repeat=2):
+            film[:, y : y + 4, x : x + 4] = train[rng.integers(len(train))][:, y : y + 4, x : x + 4]
+    assert share(made, train, held_out) < 0.1
 
 
 def test_new_films_are_not_called_copied(train, held_out):
@@ -79,8 +94,12 @@ def test_quarters_without_detail_are_nobodys(train):
     even = np.full((3, 1, 32, 32), 90, np.uint8)
     assert (distances(even, np.concatenate([train, even])) == APART).all()
     half = films(2, 5)
-    half[:, :, :16] = 0
-    assert (distances(half, np.concatenate([train, even])) < APART).all()
+    half[:, :, :20] = 0
+    whole, kept = quarter_details(half), [2, 3]  # the upper quarters do not count
+    assert not whole[:, 0].any()
+    real = quarter_details(train)
+    alone = part_distances(whole[:, kept], real[:, kept], real[:, kept])
+    assert np.allclose(part_distances(whole, real, real), alone)
 
 
 def test_vectors_have_length_one_and_quarters_their_order(train):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cxrbench.report.copies import LEAK, by_class, copy_findings, flag_meaning, memorization_table
+from cxrbench.report.copies import LEAK, by_class, copy_findings, flag_meaning, memorization_table, parts_meaning
 
 
 def finding_of(results):
@@ -66,26 +66,40 @@ def with_parts(results, share, copies=0.01):
     results.store.replace(record.model_copy(update={"scores": record.scores | {"all/copied_parts": share}}))
 
 
-@pytest.mark.parametrize(("share", "flag"), [(0.02, ""), (0.07, "copied parts"), (0.9, "copied parts")])
-def test_films_made_from_parts_are_flagged(results, share, flag):
+@pytest.mark.parametrize(("share", "where"), [(0.02, ""), (0.07, "all"), (0.9, "all")])
+def test_films_made_from_parts_are_flagged(results, share, where):
     with_parts(results, share)
-    assert finding_of(results)["flag"] == flag
+    assert finding_of(results)["parts_class"] == where
 
 
-def test_copied_parts_are_told_and_near_copies_are_graver(results):
+def test_films_made_from_parts_are_told(results):
     with_parts(results, 0.9)
-    assert "`quilt` makes its films from parts of training films: 90% of its films" in told_of(results)
+    told = parts_meaning(finding_of(results), by_class(memorization_table(results.section())))
+    assert "`quilt` makes films from parts of training films: 90% of its films" in told
+
+
+def test_near_copies_of_all_films_need_no_word_on_their_parts(results):
     with_parts(results, 1.0, copies=0.4)
-    assert finding_of(results)["flag"] == "copies"
+    row = finding_of(results)
+    assert (row["flag"], row["parts_class"]) == ("copies", "")
 
 
-def test_records_from_before_copied_parts_were_measured_have_no_such_flag(results):
+def test_near_copies_of_a_rare_class_do_not_hide_that_films_are_made_from_parts(results):
+    with_parts(results, 0.9)
+    (record,) = results.store
+    of_rare = {"rare/copies": 0.5, "rare/copies_limit": 0.2, "rare/copied_parts": 0.9}
+    of_rare |= {"rare/held_out_copies": 0.0, "rare/held_out_copies_expected": 0.0, "rare/authpct": 50.0}
+    scores, counts = record.scores | of_rare, {**record.counts, "n/rare": 10}
+    results.store.replace(record.model_copy(update={"scores": scores, "counts": counts}))
+    row = finding_of(results)
+    assert (row["flag"], row["flag_class"], row["parts_class"]) == ("copies", "rare", "all")
+
+
+def test_records_from_before_parts_were_measured_say_nothing_of_them(results):
     with_parts(results, 0.9)
     results.memorization("cgan", 0.01)
-    flags = {
-        row["generator"]: row["flag"] for row in copy_findings(memorization_table(results.section())).to_dict("records")
-    }
-    assert flags == {"quilt": "copied parts", "cgan": ""}
+    rows = copy_findings(memorization_table(results.section())).to_dict("records")
+    assert {row["generator"]: row["parts_class"] for row in rows} == {"quilt": "all", "cgan": ""}
 
 
 def test_a_section_without_memorization_has_no_findings(results):

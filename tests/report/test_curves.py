@@ -210,7 +210,7 @@ def test_at_most_eight_arms_are_drawn_and_the_title_tells(draw, figures, tmp_pat
     shown = [{text.split("  ")[1] for axis in figure.axes for text in legend(axis)} for figure in figures]
     assert shown == [{"real only", *names[:7]}, set(names[:8])]
     titles = [figure.get_suptitle().replace("\n", " ") for figure in figures]
-    assert titles[0].endswith("; 2 further arms are left out")
+    assert titles[0].endswith("; 2 arms that rank lower are left out")
     assert "left out" not in titles[1]
 
 

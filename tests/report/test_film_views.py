@@ -1,6 +1,7 @@
 """Tables of fidelity and memorization as they are shown: distances beside their floors, abstentions said."""
 
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
+from cxrbench.report.formats import MISSING
 
 
 def cells(table):
@@ -56,6 +57,17 @@ def test_copies_are_shown_beside_what_is_expected(results):
     assert shown["near-copies"] == "12.3%"
     assert (shown["copies of held-out films"], shown["expected"], shown["flag"]) == ("30.0%", "2.0%", "LEAK")
     assert shown["AuthPct (real films)"] == "70 (69)"
+
+
+def test_films_made_from_parts_are_shown_and_flagged(results):
+    record = results.memorization("quilt", 0.01)
+    results.store.replace(record.model_copy(update={"scores": record.scores | {"all/copied_parts": 0.88}}))
+    results.memorization("cgan", 0.5)
+    rows = copies_view(results.analysis().copies).to_dict("records")
+    assert [(row["generator"], row["made from parts"], row["flag"]) for row in rows] == [
+        ("quilt", "88.0%", "copied parts"),
+        ("cgan", MISSING, "copies"),
+    ]
 
 
 def test_copies_that_could_not_be_called_are_said(results):

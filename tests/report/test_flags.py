@@ -38,10 +38,15 @@ def fidelity(**agreements):
 
 def test_flags_of_all_kinds_are_gathered_by_generator():
     table = fidelity(held_out=(0.8, 10.0), noise=(0.33, 100.0), gan=(0.1, 120.0), good=(0.8, 12.0))
-    copies = pd.DataFrame([{"generator": "good", "flag": "copies"}, {"generator": "gan", "flag": ""}])
+    copies = pd.DataFrame(
+        [
+            {"generator": "good", "flag": "copies", "parts_class": "all"},
+            {"generator": "gan", "flag": "", "parts_class": ""},
+        ]
+    )
     flags = find_flags(table, copies, 3)
     assert flags["gan"] == ["farther off than noise", "wrong labels"]
-    assert flags["good"] == ["copies"]
+    assert flags["good"] == ["copies", "copied parts"]
     assert flags["noise"] == ["classes hardly told apart"]
 
 

@@ -41,6 +41,28 @@ def test_a_control_that_comes_out_wrong_makes_the_run_invalid_and_says_which(res
     assert validity.reasons[0].startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        ({"copy": 0.3, "oracle": 0.01}, "copy: expected caught by the memorization test of parts; found 30% made from"),
+        (
+            {"copy": 1.0, "oracle": 0.3},
+            "oracle: expected passed by the memorization test of parts; found 30% made from",
+        ),
+    ],
+)
+def test_controls_whose_parts_come_out_wrong_make_the_run_invalid(results, shares, reason):
+    results.benchmark()
+    for record in list(results.store):
+        share = shares.get(record.trial.generator.name if record.trial.generator else "")
+        if record.trial.kind == "memorization" and share is not None:
+            results.store.replace(record.model_copy(update={"scores": record.scores | {"all/copied_parts": share}}))
+    validity = validity_of(results)
+    assert validity.status == "INVALID"
+    assert len(validity.reasons) == 1
+    assert validity.reasons[0].startswith(reason)
+
+
 def test_a_generator_may_be_as_good_as_its_training_films(results):
     results.benchmark(distances={"cgan": 4.5})
     assert validity_of(results).status == "VALID"  # within four standard deviations of the floor

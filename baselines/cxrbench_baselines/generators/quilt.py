@@ -5,14 +5,14 @@ estimation for statistics and data analysis", 1986, section 6.4.1): a real one m
 Gaussian noise with the class's covariance. Its detail is quilted from real films, every piece from another one and
 none from the film it was drawn around (``quilting``).
 
-Its films hold pieces of patients' films as they are. What is said of memorization looks at whole films and does not
-see that: do not take these films for anonymous. A generator that is trained for hours should beat this one.
+Its films hold pieces of patients' films as they are, and its checkpoint the training films: neither is anonymous. A
+generator that is trained for hours should beat this one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -22,10 +22,10 @@ from torch import Tensor
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
 from cxrbench.errors import UsageError
 from cxrbench.registry import GENERATORS
-from cxrbench_baselines.batches import to_pixels, to_signed
+from cxrbench_baselines.batches import to_pixels
 from cxrbench_baselines.generators.cascade import coarse_films, padded
 from cxrbench_baselines.generators.kept import KeptFilms
-from cxrbench_baselines.generators.quilting import films_needed, quilted
+from cxrbench_baselines.generators.quilting import MOST_PIECES, Library, films_needed, library, quilted
 
 COARSE = 8  # pixels of a coarse film: chest, heart and haze, and few enough numbers for a Gaussian
 
@@ -42,10 +42,13 @@ class QuiltedFilms(KeptFilms):
     pieces: int = 2
     agreement: float = 3.0
 
+    # Films are asked for class by class and some at a time; the detail of a class may fill gigabytes.
+    _last: tuple[int, str, Library] | None = field(default=None, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         """Raises ValueError where a parameter is outside its range."""
-        if self.pieces < 1:
-            raise ValueError(f"pieces={self.pieces} must be at least 1")
+        if not 1 <= self.pieces <= MOST_PIECES:
+            raise ValueError(f"pieces={self.pieces} must be at least 1 and at most {MOST_PIECES}")
         if not 0 <= self.agreement < math.inf:
             raise ValueError(f"agreement={self.agreement:g} must be 0 or more, and finite")
 
@@ -75,13 +78,19 @@ class QuiltedFilms(KeptFilms):
         """
         films = np.empty((len(labels), *next(iter(self._films.values())).shape[1:]), np.uint8)
         for label in np.unique(labels):
-            rows, real = np.flatnonzero(labels == label), self.of_class(label, str(coarse.device))
-            size, forbidden = real.shape[-1], None
+            rows, size, forbidden = np.flatnonzero(labels == label), films.shape[-1], None
             if banned is not None:
                 forbidden = torch.from_numpy(banned[rows]).to(coarse.device)
-            fine = quilted(coarse[rows], padded(to_signed(real)), self.pieces, self.agreement, forbidden)
+            real = self._library(int(label), str(coarse.device))
+            fine = quilted(coarse[rows], real, self.pieces, self.agreement, forbidden)
             films[rows] = to_pixels(fine[:, :, :size, :size])
         return films
+
+    def _library(self, label: int, device: str) -> Library:
+        if self._last is None or self._last[:2] != (label, device):
+            self._last = None  # before the next is made: two may not fit
+            self._last = (label, device, library(padded(self.of_class(label, device)), COARSE))
+        return self._last[2]
 
 
 @GENERATORS.register("quilt")

@@ -21,9 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cxrbench_baselines.batches import to_signed
+
 OVERLAP = 1 / 8  # of the film's side, between neighbouring pieces
 AROUND = 2  # coarse pixels around a piece that are compared, too
-FILMS_AT_ONCE = 256
+MOST_PIECES = 8  # along a side; narrower ones would be all overlap
+FILMS_AT_ONCE = 256  # all at once may fill the memory
 
 
 def enlarged(coarse: Tensor, size: int) -> Tensor:
@@ -46,12 +49,40 @@ def spans(size: int, pieces: int) -> list[Span]:
     return [Span(max(a - half, 0), min(b + half, size)) for a, b in itertools.pairwise(cuts)]
 
 
-def quilted(coarse: Tensor, films: Tensor, pieces: int, agreement: float, banned: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Library:
+    """Real films of one class to take detail from.
+
+    Attributes:
+        coarse: float ``[N, h, h]`` in [-1, 1].
+        detail: float ``[N, size, size]``: what the films have beyond their coarse versions.
+    """
+
+    coarse: Tensor
+    detail: Tensor
+
+
+def library(films: Tensor, side: int) -> Library:
+    """Cut the detail off films uint8 ``[N, 1, size, size]``, of which coarse versions have ``side`` pixels.
+
+    ``size`` is a multiple of ``side``.
+    """
+    size = films.shape[-1]
+    coarse = torch.empty(len(films), side, side, device=films.device)
+    detail = torch.empty(len(films), size, size, device=films.device)
+    for rows in torch.arange(len(films)).split(FILMS_AT_ONCE):
+        some = to_signed(films[rows])
+        shrunk = F.avg_pool2d(some, size // side)
+        coarse[rows], detail[rows] = shrunk[:, 0], (some - enlarged(shrunk, size))[:, 0]
+    return Library(coarse, detail)
+
+
+def quilted(coarse: Tensor, real: Library, pieces: int, agreement: float, banned: Tensor | None = None) -> Tensor:
     """Coarse films with the detail of real films of the same class.
 
     Args:
         coarse: ``[B, 1, h, h]`` in about [-1, 1].
-        films: real ones, ``[N, 1, size, size]`` in [-1, 1], of one class; ``size`` is a multiple of h.
+        real: with films of h pixels.
         pieces: along each side; a film gets ``pieces**2``, all of different films.
         agreement: weight of the squared difference where pieces overlap, against that of the coarse films.
         banned: int64 ``[B]``, a film that row i must take nothing from; None where there is none.
@@ -62,19 +93,17 @@ def quilted(coarse: Tensor, films: Tensor, pieces: int, agreement: float, banned
     Raises:
         ValueError: fewer films than are needed.
     """
+    count, size = len(real.detail), real.detail.shape[-1]
     needed = films_needed(pieces) - (banned is None)
-    if len(films) < needed:
-        raise ValueError(f"{needed} films are needed for {pieces} x {pieces} pieces, there are {len(films)}")
-    shrunk = F.avg_pool2d(films, films.shape[-1] // coarse.shape[-1])
-    detail = (films - enlarged(shrunk, films.shape[-1]))[:, 0]
-    rows = torch.arange(len(coarse), device=coarse.device).split(FILMS_AT_ONCE)
+    if count < needed:
+        raise ValueError(f"{needed} films are needed for {pieces} x {pieces} pieces, there are {count}")
     parts = []
-    for some in rows:
-        used = torch.zeros(len(some), len(films), dtype=torch.bool, device=films.device)
+    for rows in torch.arange(len(coarse), device=coarse.device).split(FILMS_AT_ONCE):
+        used = torch.zeros(len(rows), count, dtype=torch.bool, device=coarse.device)
         if banned is not None:
-            used[torch.arange(len(some)), banned[some]] = True
-        sewn = _sewn(coarse[some, 0], shrunk[:, 0], detail, used, pieces, agreement)
-        parts.append(enlarged(coarse[some], films.shape[-1]) + sewn[:, None])
+            used[torch.arange(len(rows)), banned[rows]] = True
+        sewn = _sewn(coarse[rows, 0], real, used, pieces, agreement)
+        parts.append(enlarged(coarse[rows], size) + sewn[:, None])
     return torch.cat(parts)
 
 
@@ -83,9 +112,9 @@ def films_needed(pieces: int) -> int:
     return pieces**2 + 1
 
 
-def _sewn(coarse: Tensor, shrunk: Tensor, detail: Tensor, used: Tensor, pieces: int, agreement: float) -> Tensor:
-    """Detail ``[B, size, size]`` for coarse films ``[B, h, h]`` from those of real ones; marks what is ``used``."""
-    size, side = detail.shape[-1], coarse.shape[-1]
+def _sewn(coarse: Tensor, real: Library, used: Tensor, pieces: int, agreement: float) -> Tensor:
+    """Detail ``[B, size, size]`` for coarse films ``[B, h, h]``; marks in ``used`` what was taken from."""
+    detail, size, side = real.detail, real.detail.shape[-1], coarse.shape[-1]
     sewn = torch.zeros(len(coarse), size, size, device=detail.device)
     filled = torch.zeros(size, size, dtype=torch.bool, device=detail.device)
     each = torch.arange(len(coarse), device=detail.device)
@@ -93,7 +122,7 @@ def _sewn(coarse: Tensor, shrunk: Tensor, detail: Tensor, used: Tensor, pieces: 
         for across in spans(size, pieces):
             place = (slice(None), slice(down.start, down.stop), slice(across.start, across.stop))
             seen = (slice(None), _around(down, size // side, side), _around(across, size // side, side))
-            cost = _distances(_centred(coarse[seen]), _centred(shrunk[seen]))
+            cost = _distances(_centred(coarse[seen]), _centred(real.coarse[seen]))
             before, offered, there = sewn[place], detail[place], filled[place[1:]]
             if there.any():
                 cost = cost + agreement * _distances(before[:, there], offered[:, there])
