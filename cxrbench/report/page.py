@@ -245,7 +245,7 @@ _COPIES_NOTE = (
     "partly near-copies by nature. Low distances without near-copies are blurred or collapsed films. Made from parts "
     "are films whose quarters, by their detail alone (up to 64 px, all that is broad taken away), lie nearer to those "
     "of training films than 99 % of held-out films do: films sewn together from real ones are near to none as a whole. "
-    "Pieces much smaller than quarters go unseen."
+    "Pieces much smaller than quarters go unseen; of blurred films some are called so."
 )
 _AUDIT_NOTE = (
     "Rank correlation of each measure with the gain, over the pools of this run, with the controls (but the oracle), "

@@ -66,7 +66,7 @@ def with_parts(results, share, copies=0.01):
     results.store.replace(record.model_copy(update={"scores": record.scores | {"all/copied_parts": share}}))
 
 
-@pytest.mark.parametrize(("share", "where"), [(0.02, ""), (0.07, "all"), (0.9, "all")])
+@pytest.mark.parametrize(("share", "where"), [(0.02, ""), (0.3, ""), (0.4, "all"), (0.9, "all")])
 def test_films_made_from_parts_are_flagged(results, share, where):
     with_parts(results, share)
     assert finding_of(results)["parts_class"] == where
