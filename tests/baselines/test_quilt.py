@@ -53,6 +53,20 @@ def test_a_row_does_not_depend_on_those_after_it(phantom):
     assert np.abs(few.astype(int) - more[:5]).max() <= 1
 
 
+def test_fitted_again_or_loaded_it_takes_detail_of_the_new_films(phantom, tmp_path):
+    """Detail is kept between two calls, but never that of other films."""
+    labels, ctx = np.zeros(4, np.int64), RunContext(1, "cpu", 0, None)
+    other = Images(phantom.pixels[:, :, ::-1].copy(), phantom.labels, phantom.classes)
+    wanted = fitted(other).sample(labels, ctx)
+    again = fitted(phantom)
+    assert not np.array_equal(again.sample(labels, ctx), wanted)
+    assert np.array_equal(again.fit(other, ctx).sample(labels, ctx), wanted)
+    again.save(tmp_path)
+    loaded = fitted(phantom)
+    loaded.sample(labels, ctx)
+    assert np.array_equal(loaded.load(tmp_path).sample(labels, ctx), wanted)
+
+
 def test_detail_is_of_the_wanted_class():
     """Class a is smooth, class b rough: quilted films are, too."""
     rng = np.random.default_rng(0)

@@ -42,8 +42,8 @@ class QuiltedFilms(KeptFilms):
     pieces: int = 2
     agreement: float = 3.0
 
-    # Films are asked for class by class and some at a time; the detail of a class may fill gigabytes.
-    _last: tuple[int, str, Library] | None = field(default=None, init=False, repr=False, compare=False)
+    # Of the class asked for last: films are asked for class by class, some at a time, and detail may fill gigabytes.
+    _last: tuple[Pixels, str, Library] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises ValueError where a parameter is outside its range."""
@@ -87,9 +87,10 @@ class QuiltedFilms(KeptFilms):
         return films
 
     def _library(self, label: int, device: str) -> Library:
-        if self._last is None or self._last[:2] != (label, device):
+        films = self._films[str(label)]
+        if self._last is None or self._last[0] is not films or self._last[1] != device:
             self._last = None  # before the next is made: two may not fit
-            self._last = (label, device, library(padded(self.of_class(label, device)), COARSE))
+            self._last = (films, device, library(padded(self.of_class(label, device)), COARSE))
         return self._last[2]
 
 
