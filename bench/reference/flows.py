@@ -20,17 +20,11 @@ from cxrbench_baselines.schedules import falling
 def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> Iterator[Losses]:
     """The nets, their average and what they take from all films at once (scales, components) are a fresh plug-in's."""
     plugin = dataclasses.replace(plugin)
-    plugin.setup(train, ctx)
-    cascade, average = (plugin.parts()[name] for name in ("cascade", "average"))
+    cascade, average, optimizer, schedule = _set_up(plugin, "cascade", train, ctx)
     assert isinstance(cascade, Cascade)
-    assert isinstance(average, AveragedModel)
-    for net in (cascade, average):
-        net.to(memory_format=torch.contiguous_format)
     for part in (cascade.base, *cascade.refinements):
         keep_default_layout(part.get_submodule("enter"))
-    optimizer = torch.optim.AdamW(cascade.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
     for films, labels in endless(normalised(train), train.labels, plugin.batch, balanced=True):
         films, labels = padded(films.to(ctx.device)), labels.to(ctx.device)
         noise = torch.randn(len(films), cascade.base.noise_dims, device=ctx.device)
@@ -56,16 +50,10 @@ def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> I
 def plain_coarse_flow(plugin: FlowQuilt, train: Images, ctx: RunContext) -> Iterator[Losses]:
     """As ``plain_cascade``; the films are shrunk at every step."""
     plugin = dataclasses.replace(plugin)
-    plugin.setup(train, ctx)
-    flow, average = (plugin.parts()[name] for name in ("flow", "average"))
+    flow, average, optimizer, schedule = _set_up(plugin, "flow", train, ctx)
     assert isinstance(flow, CoarseFlow)
-    assert isinstance(average, AveragedModel)
-    for net in (flow, average):
-        net.to(memory_format=torch.contiguous_format)
     keep_default_layout(flow.unet.enter)
-    optimizer = torch.optim.AdamW(flow.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
     for films, labels in endless(normalised(train), train.labels, plugin.batch, balanced=True):
         coarse, labels = shrunk(padded(films.to(ctx.device)), COARSE), labels.to(ctx.device)
         noise = torch.randn(len(coarse), COARSE**2, device=ctx.device)
@@ -78,3 +66,18 @@ def plain_coarse_flow(plugin: FlowQuilt, train: Images, ctx: RunContext) -> Iter
         schedule.step()
         average.update_parameters(flow)
         yield {"loss": loss.item()}
+
+
+def _set_up(
+    plugin: CascadeGenerator | FlowQuilt, name: str, train: Images, ctx: RunContext
+) -> tuple[nn.Module, AveragedModel, torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """The net called ``name`` and its average, in the default layout, with an optimizer and schedule of torch's own."""
+    plugin.setup(train, ctx)
+    net, average = (plugin.parts()[part] for part in (name, "average"))
+    assert isinstance(net, nn.Module)
+    assert isinstance(average, AveragedModel)
+    for each in (net, average):
+        each.to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.AdamW(net.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
+    return net, average, optimizer, schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -106,11 +107,14 @@ def _has_parts(row: dict[str, Any]) -> bool:
     return bool(row.get("copied_parts", 0.0) > row.get("copies_limit", 0.0) + MANY_PARTS)
 
 
+def flags_of(row: Mapping[Any, Any]) -> list[str]:
+    """All flags of a row of ``copy_findings``, the gravest first."""
+    return [flag for flag in (row["flag"], PARTS if row["parts_class"] else "") if flag]
+
+
 def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
     """A flag in words; ``classes``: of ``by_class``, where the numbers of the worst class stand."""
-    same = (classes["generator"] == row["generator"]) & (classes["class"] == row["flag_class"])
-    worst = classes[same].iloc[0]
-    of = "its films" if row["flag_class"] == "all" else f"its films of class {row['flag_class']}"
+    worst, of = _of_class(row["generator"], row["flag_class"], classes)
     if row["flag"] == LEAK:
         return (
             f"`{row['generator']}` returns validation or test films: {worst['held_out_copies']:.0%} of {of} are "
@@ -125,11 +129,15 @@ def flag_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
 
 def parts_meaning(row: dict[str, Any], classes: pd.DataFrame) -> str:
     """What ``parts_class`` means in words, for a row that has one; arguments as of ``flag_meaning``."""
-    same = (classes["generator"] == row["generator"]) & (classes["class"] == row["parts_class"])
-    worst = classes[same].iloc[0]
-    of = "its films" if row["parts_class"] == "all" else f"its films of class {row['parts_class']}"
+    worst, of = _of_class(row["generator"], row["parts_class"], classes)
     return (
         f"`{row['generator']}` makes films from parts of training films: {worst['copied_parts']:.0%} of {of} have "
         f"quarters whose detail is nearer to that of training films than new real films have it "
         f"({worst['copies_limit']:.0%} of those at most)"
     )
+
+
+def _of_class(generator: str, name: str, classes: pd.DataFrame) -> tuple[pd.Series[Any], str]:
+    """A generator's row for one class or all, and whose films these are, in words."""
+    own = classes[(classes["generator"] == generator) & (classes["class"] == name)].iloc[0]
+    return own, "its films" if name == "all" else f"its films of class {name}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
 from cxrbench.records import ExtractorRef
-from cxrbench.report.copies import PARTS
+from cxrbench.report.copies import flags_of
 from cxrbench.report.formats import MISSING, distance, distances, interval, number, p_value
 
 
@@ -86,14 +85,10 @@ def copies_view(table: pd.DataFrame) -> pd.DataFrame:
                 "C_T": number(row.get("ct", math.nan), "+.1f"),
                 "copies of held-out films": f"{row['held_out_copies']:.1%}",
                 "expected": f"{row['held_out_copies_expected']:.1%}",
-                **({"flag": _flags(row)} if "flag" in row else {}),
+                **({"flag": ", ".join(flags_of(row))} if "flag" in row else {}),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _flags(row: Mapping[Hashable, Any]) -> str:
-    return ", ".join(filter(None, [row["flag"], PARTS if row["parts_class"] else ""]))
 
 
 def audit_view(table: pd.DataFrame, extractors: Mapping[str, ExtractorRef]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from cxrbench.report.copies import PARTS
+from cxrbench.report.copies import flags_of
 from cxrbench.report.fidelity import HELD_OUT, overall
 
 WRONG_LABELS, HARDLY_APART, BEYOND_NOISE = "wrong labels", "classes hardly told apart", "farther off than noise"
@@ -29,10 +29,8 @@ def find_flags(fidelity: pd.DataFrame, copies: pd.DataFrame, classes: int) -> di
     labels: dict[str, list[str]] = {}
     flags: dict[str, list[str]] = {}
     for row in copies.to_dict("records"):
-        if row["flag"]:
-            flags.setdefault(row["generator"], []).append(row["flag"])
-        if row["parts_class"]:
-            flags.setdefault(row["generator"], []).append(PARTS)
+        if found := flags_of(row):
+            flags[row["generator"]] = found
     for extractor in [] if fidelity.empty else fidelity["extractor"].unique():
         distances = overall(fidelity, extractor, "fid")
         for noise in distances[distances["control"] == "noise"]["value"]:

@@ -142,8 +142,10 @@ def _label_checks(table: pd.DataFrame, classes: int) -> list[Check]:
 def _copy_checks(table: pd.DataFrame) -> list[Check]:
     """copy is caught, oracle is not; as a whole and by its parts."""
     checks = []
-    for measure, what in (("copies", "near-copies"), ("copied_parts", "made from parts of training films")):
-        test = "the memorization test" + (" of parts" if measure == "copied_parts" else "")
+    for measure, what, test in (
+        ("copies", "near-copies", "the memorization test"),
+        ("copied_parts", "made from parts of training films", "the memorization test of parts"),
+    ):
         measured = [] if table.empty or measure not in table else table.dropna(subset=[measure]).to_dict("records")
         for row in measured:
             found, limit = f"{row[measure]:.0%} {what}", SELDOM + row.get("copies_limit", 0.0)
