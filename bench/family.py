@@ -72,7 +72,7 @@ FAMILY = {  # a row's name is that of its files
     "acgan": Row("acgan", 600),
     "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
     "flow": Row("flow", 12000),
-    "pca-flow": Row("pca-flow", 1400),
+    "pca-flow": Row("pca-flow", 1200),
     "flow-quilt": Row("flow-quilt", 3000, pictured=False),
     "quilt": Row("quilt", 0, pictured=False),
     "mixup": Row("mixup", 0, pictured=False),

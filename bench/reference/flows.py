@@ -1,4 +1,4 @@
-"""The rectified flows as plain loops: one optimizer for all stages of a cascade, gradients clipped."""
+"""The rectified flows as plain loops: the same optimizers for all stages of a cascade, gradients clipped."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from bench.reference.parts import Losses, endless, keep_default_layout, normalised
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.cascade import Cascade, CascadeGenerator, padded, shrunk
 from cxrbench_baselines.generators.flow_quilt import CoarseFlow, FlowQuilt
+from cxrbench_baselines.generators.guided import WEIGHT_DECAY, kernels_and_rest
 from cxrbench_baselines.generators.quilt import COARSE
+from cxrbench_baselines.muon import KernelMuon
 from cxrbench_baselines.schedules import falling
 
 
 def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> Iterator[Losses]:
     """The nets, their average and what they take from all films at once (scales, components) are a fresh plug-in's."""
     plugin = dataclasses.replace(plugin)
-    cascade, average, optimizer, schedule = _set_up(plugin, "cascade", train, ctx)
+    cascade, average, optimizers = _set_up(plugin, train, ctx)
     assert isinstance(cascade, Cascade)
     for part in (cascade.base, *cascade.refinements):
         keep_default_layout(part.get_submodule("enter"))
@@ -37,12 +40,14 @@ def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> I
             draws = torch.randn(len(fine), 2, device=ctx.device)
             losses[f"refinement_{number + 1}_loss"] = stage.loss(fine, coarse, their_labels, noise, draws)
 
-        optimizer.zero_grad()
+        for optimizer, _ in optimizers:
+            optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         for part in (cascade.base, *cascade.refinements):
             nn.utils.clip_grad_norm_(part.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in optimizers:
+            optimizer.step()
+            schedule.step()
         average.update_parameters(cascade)
         yield {name: loss.item() for name, loss in losses.items()}
 
@@ -50,7 +55,7 @@ def plain_cascade(plugin: CascadeGenerator, train: Images, ctx: RunContext) -> I
 def plain_coarse_flow(plugin: FlowQuilt, train: Images, ctx: RunContext) -> Iterator[Losses]:
     """As ``plain_cascade``; the films are shrunk at every step."""
     plugin = dataclasses.replace(plugin)
-    flow, average, optimizer, schedule = _set_up(plugin, "flow", train, ctx)
+    flow, average, optimizers = _set_up(plugin, train, ctx)
     assert isinstance(flow, CoarseFlow)
     keep_default_layout(flow.unet.enter)
 
@@ -59,25 +64,30 @@ def plain_coarse_flow(plugin: FlowQuilt, train: Images, ctx: RunContext) -> Iter
         noise = torch.randn(len(coarse), COARSE**2, device=ctx.device)
         loss = flow.unet.loss(coarse, labels, noise, torch.randn(len(coarse), device=ctx.device))
 
-        optimizer.zero_grad()
+        for optimizer, _ in optimizers:
+            optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in optimizers:
+            optimizer.step()
+            schedule.step()
         average.update_parameters(flow)
         yield {"loss": loss.item()}
 
 
 def _set_up(
-    plugin: CascadeGenerator | FlowQuilt, name: str, train: Images, ctx: RunContext
-) -> tuple[nn.Module, AveragedModel, torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The net called ``name`` and its average, in the default layout, with an optimizer and schedule of torch's own."""
+    plugin: CascadeGenerator | FlowQuilt, train: Images, ctx: RunContext
+) -> tuple[nn.Module, AveragedModel, list[tuple[torch.optim.Optimizer, LambdaLR]]]:
+    """The net and its average, in the default layout, with optimizers and schedules of torch's own."""
     plugin.setup(train, ctx)
-    net, average = (plugin.parts()[part] for part in (name, "average"))
+    net, average = (plugin.parts()[part] for part in ("net", "average"))
     assert isinstance(net, nn.Module)
     assert isinstance(average, AveragedModel)
     for each in (net, average):
         each.to(memory_format=torch.contiguous_format)
-    optimizer = torch.optim.AdamW(net.parameters(), plugin.rate, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: falling(step, ctx.budget))
-    return net, average, optimizer, schedule
+    kernels, rest = kernels_and_rest(net)
+    both = [
+        torch.optim.AdamW(rest, plugin.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY),
+        KernelMuon(kernels, plugin.rate, WEIGHT_DECAY),
+    ]
+    return net, average, [(each, LambdaLR(each, lambda step: falling(step, ctx.budget))) for each in both]

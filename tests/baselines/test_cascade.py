@@ -1,5 +1,6 @@
 """The cascaded flows: sizes, what each stage is given, and that they learn."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_an_untrained_refinement_adds_noise_of_the_measured_spread():
     films, coarse = torch.rand(64, 1, 16, 16), torch.full((64, 1, 4, 4), 0.5)
     stage.measure(films, coarse)
     with torch.inference_mode():
-        fine = stage(coarse, torch.zeros(64, dtype=torch.int64), torch.randn(64, 1, 16, 16), 10)
+        fine = stage(coarse, torch.zeros(64, dtype=torch.int64), torch.randn(64, 1, 16, 16), 10, stage, 1.0)
     assert (fine - 0.5).std().item() == pytest.approx(films.std().item(), rel=0.1)
 
 
@@ -97,6 +98,22 @@ def striped_films(size):
     stripes = np.sin(np.arange(size)[None, None] * 0.5 + phase) * 40 + 70 + 100 * labels[:, None, None]
     pixels = np.broadcast_to(stripes, (120, size, size))[:, None]
     return Images(pixels.round().clip(0, 255).astype(np.uint8), labels, ("dark", "bright"))
+
+
+@pytest.mark.parametrize("kind", [Flow, PCAFlow])
+@pytest.mark.parametrize("place", ["base.leave", "stages.0.leave"])
+def test_every_stage_is_led_away_from_the_earlier_one(tmp_path, kind, place):
+    small = SMALL_FLOW if kind is Flow else {"hidden": 16, "layers": 1, "width": 16, "depth": 1, "batch": 8, "steps": 4}
+    made = kind(**small).fit(toy_films(32, per_class=4), context(tmp_path))
+    cascade, labels, noise = made._sampler.eval().final, torch.tensor([0, 1]), torch.randn(2, made.noise_dims())
+    worse = copy.deepcopy(cascade)
+    with torch.inference_mode():
+        alone = cascade(noise, labels, worse, 1.0)
+        assert torch.allclose(cascade(noise, labels, worse, 3.0), alone, atol=1e-4)  # no worse yet
+        worse.get_submodule(place).bias.add_(0.5)
+        led = cascade(noise, labels, worse, 3.0)
+        assert torch.equal(cascade(noise, labels, worse, 1.0), alone)
+    assert (led - alone).abs().max() > 5e-4  # components hold most of toy films, little is left to refine
 
 
 @pytest.mark.parametrize(

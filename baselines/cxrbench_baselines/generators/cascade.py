@@ -13,43 +13,46 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
 from cxrbench_baselines.batches import FilmBatches, step_noise, to_signed
+from cxrbench_baselines.generators.guided import Descent, Guided
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.refinement import Refinement
-from cxrbench_baselines.nets import averaged, on_device, precision, seed_everything
-from cxrbench_baselines.schedules import falling, set_rate
+from cxrbench_baselines.nets import on_device, precision, seed_everything
 from cxrbench_baselines.training import Stateful
 
 COARSEST = 16  # pixels of the coarsest film, about: lungs, heart and the haze of a disease are there already
 LARGEST_LEAP = 4  # of one refinement
-PREVIEW_STEPS = 3  # of Heun's method: films to look at, soft but of the right kind
 MEASURED_FILMS = 512  # from which scales are taken
 
 
 class Base(nn.Module):
     """What a cascade begins with: draws films of ``size`` pixels.
 
-    A subclass adds ``noise_dims`` and the two methods.
+    A subclass adds ``noise_dims`` and the three methods.
     """
 
     size: int
     noise_dims: int
+
+    def measure(self, films: Tensor) -> None:
+        """Set what is taken from all training films at once, ``[N, 1, size, size]`` in [-1, 1]."""
+        raise TypeError(f"{type(self).__name__} does not say what it takes from the films")
 
     def loss(self, films: Tensor, labels: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
         """Mean squared error of the velocity, for films ``[B, 1, size, size]`` in [-1, 1], standard normal noise
         ``[B, noise_dims]`` and draws ``[B]`` of the time."""
         raise TypeError(f"{type(self).__name__} does not say how it learns")
 
-    def draw(self, noise: Tensor, labels: Tensor, steps: int) -> Tensor:
-        """Films ``[B, 1, size, size]`` from noise ``[B, noise_dims]``."""
+    def draw(self, noise: Tensor, labels: Tensor, steps: int, earlier: Base, guidance: float) -> Tensor:
+        """Films ``[B, 1, size, size]`` from noise ``[B, noise_dims]``, led away from what ``earlier`` draws."""
         raise TypeError(f"{type(self).__name__} does not say how it draws")
 
 
 class Cascade(nn.Module):
-    """Noise ``[B, noise_dims]`` and labels ``[B]`` to films ``[B, 1, size, size]`` in about [-1, 1].
+    """Noise ``[B, noise_dims]`` and labels ``[B]`` to films ``[B, 1, size, size]`` in about [-1, 1]; each stage is led
+    away from what that of ``earlier`` draws.
 
     Args:
         size: of the films wanted; the stages work on films padded to ``padded_size(size)``.
@@ -67,12 +70,13 @@ class Cascade(nn.Module):
         """In the order in which films pass them."""
         return [cast(Refinement, stage) for stage in self.stages]
 
-    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, labels: Tensor, earlier: Cascade, guidance: float) -> Tensor:
         own, rest = noise[:, : self.base.noise_dims], noise[:, self.base.noise_dims :]
-        films = self.base.draw(own, labels, self.steps)
-        for stage in self.refinements:
+        films = self.base.draw(own, labels, self.steps, earlier.base, guidance)
+        for stage, worse in zip(self.refinements, earlier.refinements, strict=True):
             own, rest = rest[:, : stage.size**2], rest[:, stage.size**2 :]
-            films = stage(films, labels, own.view(-1, 1, stage.size, stage.size), max(self.steps // 4, 1))
+            own = own.view(-1, 1, stage.size, stage.size)
+            films = stage(films, labels, own, max(self.steps // 4, 1), worse, guidance)
         return films[:, :, : self.size, : self.size]
 
 
@@ -107,11 +111,8 @@ def shrunk(films: Tensor, size: int) -> Tensor:
 @dataclass
 class _State:
     batches: FilmBatches
-    cascade: Cascade
-    average: AveragedModel
-    optimizer: torch.optim.Optimizer
+    descent: Descent
     seed: int
-    budget: int
     device: str
 
 
@@ -122,9 +123,10 @@ class CascadeGenerator(NetGenerator):
     Args:
         batch: films per step of the base.
         fine_batch: films per step of each refinement (the first of the batch): they cost more and need fewer.
-        rate: learning rate of AdamW after warm-up; it falls to nothing over the second half of the budget.
+        rate: learning rate of AdamW and Muon after warm-up; it falls to nothing over the second half of the budget.
         steps: of Heun's method when sampling.
         decay: of the moving average of the weights that films are sampled from.
+        guidance: how far films are led away from what the nets drew at half of the budget; 1 is not at all.
         width: channels of the refinements.
         depth: residual blocks of the refinements.
     """
@@ -134,6 +136,7 @@ class CascadeGenerator(NetGenerator):
     rate: float = 2e-3
     steps: int = 16
     decay: float = 0.995
+    guidance: float = 2.4
     width: int = 48
     depth: int = 4
 
@@ -145,42 +148,30 @@ class CascadeGenerator(NetGenerator):
         """A fresh base, from ``_facts``."""
         raise TypeError(f"{type(self).__name__} does not say what its cascade begins with")
 
-    def prepare_base(self, base: Base, films: Tensor) -> None:
-        """Set what a base takes from all training films at once, ``[N, 1, size, size]`` of its own size."""
-        raise TypeError(f"{type(self).__name__} does not say what its base takes from the films")
-
     def noise_dims(self) -> int:
-        assert isinstance(self._sampler, Cascade)
-        return self._sampler.noise_dims
+        return cast(Cascade, self._guided().final).noise_dims
 
     def preview(self, labels: Labels, ctx: RunContext) -> Pixels:
-        """As ``sample``, in ``PREVIEW_STEPS``."""
-        cascade = self._sampler
-        assert isinstance(cascade, Cascade)
-        steps, cascade.steps = cascade.steps, PREVIEW_STEPS
-        try:
+        """As ``sample``, quicker (``Guided.hasty``)."""
+        with self._guided().hasty():
             return self.sample(labels, ctx)
-        finally:
-            cascade.steps = steps
 
     def stages(self) -> list[int]:
         """Sizes of the films that the refinements make."""
         return stage_sizes(self._facts["size"])[1:]
 
-    def build_generator(self) -> Cascade:
-        refinements = [Refinement(s, self._facts["classes"], self.width, self.depth) for s in self.stages()]
-        return Cascade(self.build_base(), refinements, self._facts["size"], self.steps)
+    def build_generator(self) -> Guided:
+        return Guided(self._cascade(), self._cascade(), self.guidance)
 
     def setup(self, train: Images, ctx: RunContext) -> None:
         seed_everything(ctx.seed)
         self._facts = self.describe(train)
         batches = FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True)
-        cascade = on_device(self.build_generator(), ctx.device)
+        cascade = on_device(self._cascade(), ctx.device)
         self._measure(cascade, batches.pixels)
-        average = averaged(cascade, self.decay)
-        self._sampler = average.module
-        optimizer = torch.optim.AdamW(cascade.parameters(), self.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-        self._state = _State(batches, cascade, average, optimizer, ctx.seed, ctx.budget, ctx.device)
+        descent = Descent.of(cascade, self.rate, self.decay, ctx.budget)
+        self._sampler = descent.guided(self.guidance)
+        self._state = _State(batches, descent, ctx.seed, ctx.device)
 
     def describe(self, train: Images) -> dict[str, int]:
         """What ``build_generator`` needs."""
@@ -193,15 +184,14 @@ class CascadeGenerator(NetGenerator):
         return 1
 
     def parts(self) -> Mapping[str, Stateful]:
-        state = self._ready()
-        return {"cascade": state.cascade, "average": state.average, "optimizer": state.optimizer}
+        return self._ready().descent.parts()
 
     def training_step(self, step: int) -> Mapping[str, Tensor]:
         """One optimizer step of all stages."""
         state = self._ready()
         films, labels = state.batches.at(step)
         films = padded(films)
-        cascade, few = state.cascade, self.fine_batch
+        cascade, few = cast(Cascade, state.descent.net), self.fine_batch
         sorts = 2 + len(cascade.refinements)  # of noise in a step
 
         def noise(sort: int, *shape: int) -> Tensor:
@@ -215,13 +205,7 @@ class CascadeGenerator(NetGenerator):
                 fine, coarse = shrunk(films[:few], stage.size), self.coarse(cascade, films[:few], number)
                 own = noise(2 + number, len(fine), 2, stage.size, stage.size)
                 losses.append(stage.loss(fine, coarse, labels[:few], own, draws[:few, 1 + 2 * number :][:, :2]))
-        set_rate(state.optimizer, self.rate * falling(step, state.budget))
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
-        for part in (cascade.base, *cascade.refinements):  # apart: a wild base must not hold the others back
-            nn.utils.clip_grad_norm_(part.parameters(), 1.0)
-        state.optimizer.step()
-        state.average.update_parameters(cascade)
+        state.descent.descend(torch.stack(losses).sum(), step, (cascade.base, *cascade.refinements))
         names = ["base_loss", *(f"refinement_{number + 1}_loss" for number in range(len(cascade.refinements)))]
         return {name: loss.detach() for name, loss in zip(names, losses, strict=True)}
 
@@ -229,8 +213,16 @@ class CascadeGenerator(NetGenerator):
         """What refinement number ``stage`` is given of real films ``[B, 1, full, full]``."""
         return shrunk(films, cascade.base.size if stage == 0 else self.stages()[stage - 1])
 
+    def _cascade(self) -> Cascade:
+        refinements = [Refinement(s, self._facts["classes"], self.width, self.depth) for s in self.stages()]
+        return Cascade(self.build_base(), refinements, self._facts["size"], self.steps)
+
+    def _guided(self) -> Guided:
+        assert isinstance(self._sampler, Guided), "call setup or load first"
+        return self._sampler
+
     def _measure(self, cascade: Cascade, pixels: Tensor) -> None:
-        self.prepare_base(cascade.base, coarse_films(pixels, cascade.base.size))
+        cascade.base.measure(coarse_films(pixels, cascade.base.size))
         some = padded(to_signed(pixels[:: -(-len(pixels) // MEASURED_FILMS)]))
         for number, stage in enumerate(cascade.refinements):
             stage.measure(shrunk(some, stage.size), self.coarse(cascade, some, number))

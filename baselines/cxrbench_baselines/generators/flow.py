@@ -15,7 +15,15 @@ from torch.nn import functional as F
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.generators.blocks import Condition, ConvBlock, silence
 from cxrbench_baselines.generators.cascade import Base, CascadeGenerator, stage_sizes
-from cxrbench_baselines.generators.rectified_flow import drawn_times, followed, mixed, spread_at, velocity
+from cxrbench_baselines.generators.rectified_flow import (
+    VelocityAt,
+    drawn_times,
+    followed,
+    guided,
+    mixed,
+    spread_at,
+    velocity,
+)
 
 CONDITION = 128
 
@@ -35,11 +43,6 @@ class Flow(CascadeGenerator):
     def build_base(self) -> Base:
         size = stage_sizes(self._facts["size"])[0]
         return UNet(size, self._facts["classes"], self.base_width, self.dropout)
-
-    def prepare_base(self, base: Base, films: Tensor) -> None:
-        assert isinstance(base, UNet)
-        base.middle.copy_(films.mean(dim=0, keepdim=True))
-        base.spread.fill_((films - base.middle).std().clamp_min(1e-3))
 
 
 class UNet(Base):
@@ -72,14 +75,23 @@ class UNet(Base):
         self.leave = nn.Conv2d(width, 1, 3, padding=1)
         silence(self.leave)
 
+    def measure(self, films: Tensor) -> None:
+        """Set middle and spread from all training films ``[N, 1, size, size]`` in [-1, 1]."""
+        self.middle.copy_(films.mean(dim=0, keepdim=True))
+        self.spread.fill_((films - self.middle).std().clamp_min(1e-3))
+
     def loss(self, films: Tensor, labels: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
         data, time, e = (films - self.middle) / self.spread, drawn_times(draws), noise.view_as(films)
         return F.mse_loss(self._velocity(mixed(data, e, time), time, labels), data - e)
 
-    def draw(self, noise: Tensor, labels: Tensor, steps: int) -> Tensor:
-        start = noise.view(-1, 1, self.size, self.size)
-        drawn = followed(lambda state, time: self._velocity(state, time, labels), start, steps)
+    def draw(self, noise: Tensor, labels: Tensor, steps: int, earlier: Base, guidance: float) -> Tensor:
+        assert isinstance(earlier, UNet)
+        velocity_at = guided(self._flow(labels), earlier._flow(labels), guidance)
+        drawn = followed(velocity_at, noise.view(-1, 1, self.size, self.size), steps)
         return self.middle + self.spread * drawn
+
+    def _flow(self, labels: Tensor) -> VelocityAt:
+        return lambda state, time: self._velocity(state, time, labels)
 
     def _velocity(self, state: Tensor, time: Tensor, labels: Tensor) -> Tensor:
         told = self.condition(time, labels)

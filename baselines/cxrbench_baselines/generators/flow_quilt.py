@@ -12,21 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise, to_pixels, to_signed
-from cxrbench_baselines.generators.cascade import PREVIEW_STEPS, coarse_films
+from cxrbench_baselines.generators.cascade import coarse_films
 from cxrbench_baselines.generators.flow import UNet
+from cxrbench_baselines.generators.guided import Descent, Guided
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.quilt import COARSE, QuiltedFilms
-from cxrbench_baselines.nets import averaged, on_device, seed_everything
-from cxrbench_baselines.schedules import falling, set_rate
+from cxrbench_baselines.nets import on_device, seed_everything
 from cxrbench_baselines.training import Stateful
 
 
@@ -41,18 +40,15 @@ class CoarseFlow(nn.Module):
         super().__init__()
         self.unet, self.steps = UNet(COARSE, classes, width, dropout), steps
 
-    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        return self.unet.draw(noise, labels, self.steps)
+    def forward(self, noise: Tensor, labels: Tensor, earlier: CoarseFlow, guidance: float) -> Tensor:
+        return self.unet.draw(noise, labels, self.steps, earlier.unet, guidance)
 
 
 @dataclass
 class _State:
     batches: FilmBatches
-    flow: CoarseFlow
-    average: AveragedModel
-    optimizer: torch.optim.Optimizer
+    descent: Descent
     seed: int
-    budget: int
     device: str
 
 
@@ -61,8 +57,9 @@ class _State:
 class FlowQuilt(NetGenerator):
     """Args:
     batch: films per step.
-    rate: learning rate of AdamW after warm-up; it falls to nothing over the second half of the budget.
+    rate: learning rate of AdamW and Muon after warm-up; it falls to nothing over the second half of the budget.
     decay: of the moving average of the weights that films are sampled from.
+    guidance: how far films are led away from what the net drew at half of the budget; 1 is not at all.
     width: channels of the U-Net at its full resolution; twice and three times as many below.
     dropout: in the U-Net's blocks; small data are soon known by heart.
     steps: of Heun's method when sampling.
@@ -73,6 +70,7 @@ class FlowQuilt(NetGenerator):
     batch: int = 32
     rate: float = 2e-3
     decay: float = 0.995
+    guidance: float = 2.0
     width: int = 32
     dropout: float = 0.1
     steps: int = 16
@@ -88,8 +86,8 @@ class FlowQuilt(NetGenerator):
         """Raises ValueError where ``pieces`` or ``agreement`` is outside its range."""
         self._kept = QuiltedFilms(self.pieces, self.agreement)
 
-    def build_generator(self) -> CoarseFlow:
-        return CoarseFlow(self._facts["classes"], self.width, self.dropout, self.steps)
+    def build_generator(self) -> Guided:
+        return Guided(self._flow(), self._flow(), self.guidance)
 
     def noise_dims(self) -> int:
         return COARSE**2
@@ -103,14 +101,11 @@ class FlowQuilt(NetGenerator):
         batches = FilmBatches(
             Images(coarse, train.labels, train.classes), self.batch, ctx.device, ctx.seed, balanced=True
         )
-        flow = on_device(self.build_generator(), ctx.device)
-        real = to_signed(batches.pixels)
-        flow.unet.middle.copy_(real.mean(dim=0, keepdim=True))
-        flow.unet.spread.fill_((real - flow.unet.middle).std().clamp_min(1e-3))
-        average = averaged(flow, self.decay)
-        self._sampler = average.module
-        optimizer = torch.optim.AdamW(flow.parameters(), self.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-        self._state = _State(batches, flow, average, optimizer, ctx.seed, ctx.budget, ctx.device)
+        flow = on_device(self._flow(), ctx.device)
+        flow.unet.measure(to_signed(batches.pixels))
+        descent = Descent.of(flow, self.rate, self.decay, ctx.budget)
+        self._sampler = descent.guided(self.guidance)
+        self._state = _State(batches, descent, ctx.seed, ctx.device)
 
     def images_per_step(self) -> int:
         return self.batch
@@ -119,8 +114,7 @@ class FlowQuilt(NetGenerator):
         return 1
 
     def parts(self) -> Mapping[str, Stateful]:
-        state = self._ready()
-        return {"flow": state.flow, "average": state.average, "optimizer": state.optimizer}
+        return self._ready().descent.parts()
 
     def training_step(self, step: int) -> Mapping[str, Tensor]:
         state = self._ready()
@@ -128,13 +122,9 @@ class FlowQuilt(NetGenerator):
         noise = step_noise(state.seed, 2 * step, (len(films), COARSE**2), state.device)
         draws = step_noise(state.seed, 2 * step + 1, (len(films),), state.device)
         # Not in bf16: on maps of 8 pixels the casts cost more than it saves.
-        loss = state.flow.unet.loss(films, labels, noise, draws)
-        set_rate(state.optimizer, self.rate * falling(step, state.budget))
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(state.flow.parameters(), 1.0)
-        state.optimizer.step()
-        state.average.update_parameters(state.flow)
+        flow = cast(CoarseFlow, state.descent.net)
+        loss = flow.unet.loss(films, labels, noise, draws)
+        state.descent.descend(loss, step, (flow,))
         return {"loss": loss.detach()}
 
     def sample(self, labels: Labels, ctx: RunContext) -> Pixels:
@@ -142,14 +132,10 @@ class FlowQuilt(NetGenerator):
         return self._kept.finished(coarse.to(ctx.device), labels)
 
     def preview(self, labels: Labels, ctx: RunContext) -> Pixels:
-        """As ``sample``, in ``PREVIEW_STEPS``."""
-        flow = self._sampler
-        assert isinstance(flow, CoarseFlow)
-        steps, flow.steps = flow.steps, PREVIEW_STEPS
-        try:
+        """As ``sample``, quicker (``Guided.hasty``)."""
+        assert isinstance(self._sampler, Guided), "call setup or load first"
+        with self._sampler.hasty():
             return self.sample(labels, ctx)
-        finally:
-            flow.steps = steps
 
     def save(self, path: Path) -> None:
         super().save(path)
@@ -158,6 +144,9 @@ class FlowQuilt(NetGenerator):
     def load(self, path: Path) -> Self:
         self._kept.load(path)
         return super().load(path)
+
+    def _flow(self) -> CoarseFlow:
+        return CoarseFlow(self._facts["classes"], self.width, self.dropout, self.steps)
 
     def _ready(self) -> _State:
         assert self._state is not None, "call setup first"

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+VelocityAt = Callable[[Tensor, Tensor], Tensor]  # (state [B, ...], time [B]) to velocities of the state's shape
+
 
 def mixed(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     """The state at ``time`` (``[B]``, 0 is noise and 1 is data) on the line from ``noise`` to ``data``."""
@@ -43,11 +45,26 @@ def velocity(raw: Tensor, state: Tensor, time: Tensor) -> Tensor:
     return state * (2 * t - 1) / s.square() + raw / s
 
 
-def followed(velocity_at: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
+def guided(velocity_at: VelocityAt, worse_at: VelocityAt, guidance: float) -> VelocityAt:
+    """The velocity that leads away from a worse net's: ``worse + guidance * (velocity - worse)``.
+
+    Karras et al., "Guiding a diffusion model with a bad version of itself" (NeurIPS 2024), section 2 and equation 3,
+    there of denoisers; velocities are affine in them, so that the same weights serve. A ``guidance`` of 1 is none.
+    """
+    if guidance == 1.0:
+        return velocity_at
+
+    def at(state: Tensor, time: Tensor) -> Tensor:
+        worse = worse_at(state, time)
+        return worse + guidance * (velocity_at(state, time) - worse)
+
+    return at
+
+
+def followed(velocity_at: VelocityAt, noise: Tensor, steps: int) -> Tensor:
     """Follow the velocity from time 0 to 1 by Heun's method (Karras et al., 2022, algorithm 1).
 
     Args:
-        velocity_at: (state ``[B, ...]``, time ``[B]``) to velocities of the state's shape.
         steps: of equal length; each asks twice for the velocity, the last once.
     """
     state = noise

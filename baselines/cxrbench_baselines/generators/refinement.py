@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxrbench_baselines.generators.blocks import Condition, ConvBlock, silence
-from cxrbench_baselines.generators.rectified_flow import drawn_times, followed, mixed, spread_at, velocity
+from cxrbench_baselines.generators.rectified_flow import (
+    VelocityAt,
+    drawn_times,
+    followed,
+    guided,
+    mixed,
+    spread_at,
+    velocity,
+)
 
 CONDITION = 128  # dimensions of the vector that tells time and class
 GRID = 32  # the net works on about GRID x GRID places; a place holds patch x patch pixels
@@ -63,11 +71,16 @@ class Refinement(nn.Module):
         found = self._velocity(mixed(missing, noise[:, :1], time), time, doubted, labels)
         return F.mse_loss(found, missing - noise[:, :1])
 
-    def forward(self, coarse: Tensor, labels: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Fine films ``[B, 1, size, size]`` of coarse ones, in ``steps`` steps."""
+    def forward(
+        self, coarse: Tensor, labels: Tensor, noise: Tensor, steps: int, earlier: Refinement, guidance: float
+    ) -> Tensor:
+        """Fine films ``[B, 1, size, size]`` of coarse ones in ``steps``, led away from what ``earlier`` draws."""
         base = self._enlarged(coarse)
-        missing = followed(lambda state, time: self._velocity(state, time, base, labels), noise, steps)
-        return base + self.spread * missing
+        velocity_at = guided(self._flow(base, labels), earlier._flow(base, labels), guidance)
+        return base + self.spread * followed(velocity_at, noise, steps)
+
+    def _flow(self, base: Tensor, labels: Tensor) -> VelocityAt:
+        return lambda state, time: self._velocity(state, time, base, labels)
 
     def _velocity(self, state: Tensor, time: Tensor, base: Tensor, labels: Tensor) -> Tensor:
         told = self.condition(time, labels)
