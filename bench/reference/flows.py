@@ -14,7 +14,7 @@ from bench.reference.parts import Losses, endless, keep_default_layout, normalis
 from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.cascade import Cascade, CascadeGenerator, padded, shrunk
 from cxrbench_baselines.generators.flow_quilt import CoarseFlow, FlowQuilt
-from cxrbench_baselines.generators.guided import WEIGHT_DECAY, kernels_and_rest
+from cxrbench_baselines.generators.guided import WEIGHT_DECAY, kernels_of_blocks
 from cxrbench_baselines.generators.quilt import COARSE
 from cxrbench_baselines.muon import KernelMuon
 from cxrbench_baselines.schedules import falling
@@ -85,9 +85,12 @@ def _set_up(
     assert isinstance(average, AveragedModel)
     for each in (net, average):
         each.to(memory_format=torch.contiguous_format)
-    kernels, rest = kernels_and_rest(net)
-    both = [
-        torch.optim.AdamW(rest, plugin.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY),
-        KernelMuon(kernels, plugin.rate, WEIGHT_DECAY),
+    kernels = kernels_of_blocks(net) if isinstance(plugin, CascadeGenerator) else []
+    apart = {id(kernel) for kernel in kernels}
+    rest = [weight for weight in net.parameters() if id(weight) not in apart]
+    both: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, plugin.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
     ]
+    if kernels:
+        both.append(KernelMuon(kernels, plugin.rate, WEIGHT_DECAY))
     return net, average, [(each, LambdaLR(each, lambda step: falling(step, ctx.budget))) for each in both]

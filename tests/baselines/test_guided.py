@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cxrbench_baselines.generators.blocks import ConvBlock
-from cxrbench_baselines.generators.guided import PREVIEW_STEPS, Descent, Guided, kernels_and_rest
+from cxrbench_baselines.generators.guided import PREVIEW_STEPS, Descent, Guided, kernels_of_blocks
 
 
 class Line(nn.Module):
@@ -20,7 +20,7 @@ class Line(nn.Module):
 
 
 def descent(budget, decay=0.5):
-    return Descent.of(Line(), 0.1, decay, budget)
+    return Descent.of(Line(), [], 0.1, decay, budget)
 
 
 def walk(down, steps):
@@ -58,17 +58,20 @@ def test_haste_is_over_also_after_a_fault():
 
 def test_each_weight_has_one_optimizer_and_kernels_of_blocks_have_muon():
     net = nn.ModuleList([ConvBlock(16, 32, 8, attention=True), nn.Conv2d(32, 1, 3)])
-    kernels, rest = kernels_and_rest(net)
+    kernels = kernels_of_blocks(net)
     assert {kernel.shape for kernel in kernels} == {(32, 16, 3, 3), (32, 32, 3, 3)}
+    down = Descent.of(net, kernels, 0.1, 0.9, 5)
+    assert set(down.parts()) == {"net", "average", "earlier", "adamw", "muon"}
+    rest = [weight for group in down.optimizers["adamw"].param_groups for weight in group["params"]]
     assert {id(weight) for weight in net.parameters()} == {id(weight) for weight in (*kernels, *rest)}
     assert len(kernels) + len(rest) == len(list(net.parameters()))
-    assert set(Descent.of(net, 0.1, 0.9, 5).parts()) == {"net", "average", "earlier", "adamw", "muon"}
+    assert set(Descent.of(net, [], 0.1, 0.9, 5).parts()) == {"net", "average", "earlier", "adamw"}
 
 
 def test_a_wild_part_does_not_hold_another_back():
     """Two parts, clipped apart: the tame one's gradient stays what it is."""
     net = nn.ModuleList([Line(0.5), Line(0.5)])
-    down = Descent.of(net, 0.1, 0.9, 5)
+    down = Descent.of(net, [], 0.1, 0.9, 5)
     tame, wild = net
     down.descend(0.1 * tame.slope + 1e6 * wild.slope, 0, net)
     assert tame.slope.grad.item() == pytest.approx(0.1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cxrbench.contracts import Images, Labels, Pixels, RunContext
 from cxrbench_baselines.batches import FilmBatches, step_noise, to_signed
-from cxrbench_baselines.generators.guided import Descent, Guided
+from cxrbench_baselines.generators.guided import Descent, Guided, kernels_of_blocks
 from cxrbench_baselines.generators.net import NetGenerator
 from cxrbench_baselines.generators.refinement import Refinement
 from cxrbench_baselines.nets import on_device, precision, seed_everything
@@ -169,7 +169,7 @@ class CascadeGenerator(NetGenerator):
         batches = FilmBatches(train, self.batch, ctx.device, ctx.seed, balanced=True)
         cascade = on_device(self._cascade(), ctx.device)
         self._measure(cascade, batches.pixels)
-        descent = Descent.of(cascade, self.rate, self.decay, ctx.budget)
+        descent = Descent.of(cascade, kernels_of_blocks(cascade), self.rate, self.decay, ctx.budget)
         self._sampler = descent.guided(self.guidance)
         self._state = _State(batches, descent, ctx.seed, ctx.device)
 

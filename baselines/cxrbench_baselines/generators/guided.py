@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
 
@@ -69,7 +69,7 @@ class Descent:
     """A net on its way down, its moving average, and what that average was at half of the budget.
 
     Attributes:
-        optimizers: Muon for the kernels of the net's blocks, AdamW for all else.
+        optimizers: Muon for some kernels, where there are any, AdamW for all else.
         rate: of both after warm-up; it falls to nothing over the second half of the budget.
         budget: steps in all.
     """
@@ -82,12 +82,14 @@ class Descent:
     budget: int
 
     @classmethod
-    def of(cls, net: nn.Module, rate: float, decay: float, budget: int) -> Self:
+    def of(cls, net: nn.Module, kernels: Sequence[nn.Parameter], rate: float, decay: float, budget: int) -> Self:
         """Args:
         net: on its device already: the optimizers hold on to its weights.
+        kernels: those of the net's weights that Muon is for.
         decay: of the moving average.
         """
-        kernels, rest = kernels_and_rest(net)
+        apart = {id(kernel) for kernel in kernels}
+        rest = [weight for weight in net.parameters() if id(weight) not in apart]
         optimizers: dict[str, torch.optim.Optimizer] = {
             "adamw": torch.optim.AdamW(rest, rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY, fused=True)
         }
@@ -120,10 +122,8 @@ class Descent:
             self.earlier.load_state_dict(self.average.module.state_dict())
 
 
-def kernels_and_rest(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The kernels of a net's ``ConvBlock``s, and all other weights: those that films and noise enter and leave by,
-    and those that are told time and class, are not for Muon."""
+def kernels_of_blocks(net: nn.Module) -> list[nn.Parameter]:
+    """The kernels of a net's ``ConvBlock``s. Muon is not for what films and noise enter and leave by, nor for what is
+    told time and class."""
     blocks = [module for module in net.modules() if isinstance(module, ConvBlock)]
-    kernels = [cast(nn.Parameter, layer.weight) for block in blocks for layer in (block.conv_in, block.conv_out)]
-    apart = {id(kernel) for kernel in kernels}
-    return kernels, [weight for weight in net.parameters() if id(weight) not in apart]
+    return [cast(nn.Parameter, layer.weight) for block in blocks for layer in (block.conv_in, block.conv_out)]
