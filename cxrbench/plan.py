@@ -233,8 +233,9 @@ def relative_cost(trial: Trial, spec: BenchSpec) -> float:
     if trial.kind == "external":  # its classifier is trained by the utility trial before it
         return spec.classifier_steps * 0.05
     if trial.kind == "fidelity":
-        fitted = trial.generator is not None and trial.generator.control is None
-        return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if fitted else 0.0)
+        if trial.generator is None:  # its floor is that of many pairs of halves
+            return 15.0 * spec.fidelity_images
+        return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if trial.generator.control is None else 0.0)
     return float(spec.timed_steps)
 
 
