@@ -48,7 +48,7 @@ def velocity(raw: Tensor, state: Tensor, time: Tensor) -> Tensor:
 def guided(velocity_at: VelocityAt, worse_at: VelocityAt, guidance: float) -> VelocityAt:
     """The velocity that leads away from a worse net's: ``worse + guidance * (velocity - worse)``.
 
-    Karras et al., "Guiding a diffusion model with a bad version of itself" (NeurIPS 2024), section 2 and equation 3,
+    Karras et al., "Guiding a diffusion model with a bad version of itself" (NeurIPS 2024), section 4 and equation 3,
     there of denoisers; velocities are affine in them, so that the same weights serve. A ``guidance`` of 1 is none.
     """
     if guidance == 1.0:
