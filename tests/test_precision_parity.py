@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import precision_parity
-from bench.precision_parity import FITS, measure, page, paired
+from bench.precision_parity import FITS, kept_rows, measure, page, paired
 from bench.quality import index_real, load_yardstick
 from cxrbench.cache import Cache
 from cxrbench_baselines import nets
@@ -62,6 +62,20 @@ def test_a_whole_run_writes_record_and_page(private_cache, monkeypatch, tmp_path
     for row in record["rows"].values():
         assert row["scores"]["bf16"] != row["scores"]["float32"]
     assert "Student's" in (tmp_path / "PARITY.md").read_text()
+
+    assert precision_parity.main([*words[:-1], "small-cnn"]) == 0
+    again = json.loads((tmp_path / "parity.json").read_text())
+    assert list(again["rows"]) == ["pca-flow", "small-cnn"]
+    assert again["rows"]["pca-flow"] == record["rows"]["pca-flow"]
+
+
+def test_rows_of_other_films_or_another_machine_are_not_kept(tmp_path):
+    facts = {"data": "toy", "data_hash": "ab", "n": 6, "machine": {"device": "a CPU"}}
+    (tmp_path / "parity.json").write_text(json.dumps({**facts, "rows": {"cgan": {"scores": {}}}}))
+    assert kept_rows(tmp_path / "parity.json", facts) == {"cgan": {"scores": {}}}
+    assert kept_rows(tmp_path / "parity.json", {**facts, "machine": {"device": "another"}}) == {}
+    assert kept_rows(tmp_path / "parity.json", {**facts, "data_hash": "cd"}) == {}
+    assert kept_rows(tmp_path / "none.json", facts) == {}
 
 
 def test_one_seed_has_no_interval(tmp_path, capsys):
