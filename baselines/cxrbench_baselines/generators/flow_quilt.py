@@ -59,7 +59,8 @@ class FlowQuilt(NetGenerator):
     batch: films per step.
     rate: learning rate of AdamW after warm-up; it falls to nothing over the second half of the budget.
     decay: of the moving average of the weights that films are sampled from.
-    guidance: how far films are led away from what the net drew at half of the budget; 1 is not at all.
+    guidance: how far films are led away from what the net drew at half of the budget; 1 is not at all, and more
+        brings films nearer to training films.
     width: channels of the U-Net at its full resolution; twice and three times as many below.
     dropout: in the U-Net's blocks; small data are soon known by heart.
     steps: of Heun's method when sampling.
@@ -70,7 +71,7 @@ class FlowQuilt(NetGenerator):
     batch: int = 32
     rate: float = 2e-3
     decay: float = 0.995
-    guidance: float = 2.0
+    guidance: float = 1.0
     width: int = 32
     dropout: float = 0.1
     steps: int = 16

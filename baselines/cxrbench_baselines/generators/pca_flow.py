@@ -20,15 +20,7 @@ from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import step_noise
 from cxrbench_baselines.generators.blocks import Condition, silence
 from cxrbench_baselines.generators.cascade import Base, Cascade, CascadeGenerator, coarse_films, padded_size, shrunk
-from cxrbench_baselines.generators.rectified_flow import (
-    VelocityAt,
-    drawn_times,
-    followed,
-    guided,
-    mixed,
-    spread_at,
-    velocity,
-)
+from cxrbench_baselines.generators.rectified_flow import drawn_times, followed, mixed, spread_at, velocity
 from cxrbench_baselines.nets import precision
 
 CONDITION = 256
@@ -55,19 +47,14 @@ class PCAFlow(CascadeGenerator):
 
     def finish(self, train: Images, ctx: RunContext) -> None:
         """Bring what is drawn to the mean and spread of the training films, class by class."""
-        state = self._ready()
-        final, earlier = (cast(Cascade, net).eval() for net in (state.descent.average.module, state.descent.earlier))
-        base, batches = cast(Perceptron, final.base), state.batches
+        cascade = cast(Cascade, self._guided().final)
+        base, batches = cast(Perceptron, cascade.base.eval()), self._ready().batches
         numbers = base.numbers(coarse_films(batches.pixels, base.size))
         with torch.no_grad(), precision(ctx.device):
             for label in range(len(train.classes)):
                 noise = step_noise(ctx.seed, label, (DRAWN_TO_MATCH, base.noise_dims), ctx.device)
                 wanted = torch.full((DRAWN_TO_MATCH,), label, device=ctx.device)
-                base.match(
-                    label,
-                    base.raw(noise, wanted, self.steps, earlier.base, self.guidance),
-                    numbers[batches.labels == label],
-                )
+                base.match(label, base.raw(noise, wanted, self.steps), numbers[batches.labels == label])
 
     def describe(self, train: Images) -> dict[str, int]:
         components = min(self.components, len(train) - 1, base_size(train.size) ** 2)
@@ -147,16 +134,13 @@ class Perceptron(Base):
         return (weight * error.square()).mean()
 
     def draw(self, noise: Tensor, labels: Tensor, steps: int, earlier: Base, guidance: float) -> Tensor:
-        raw = self.raw(noise, labels, steps, earlier, guidance)
-        return self.drawn(raw * self.scale[labels] + self.shift[labels])
+        """Unguided: what this net learns in its second half is the training films by heart, and guidance would go on
+        from there."""
+        return self.drawn(self.raw(noise, labels, steps) * self.scale[labels] + self.shift[labels])
 
-    def raw(self, noise: Tensor, labels: Tensor, steps: int, earlier: Base, guidance: float) -> Tensor:
+    def raw(self, noise: Tensor, labels: Tensor, steps: int) -> Tensor:
         """Scaled components ``[B, components]`` as the flow draws them, not yet matched."""
-        assert isinstance(earlier, Perceptron)
-        return followed(guided(self._flow(labels), earlier._flow(labels), guidance), noise, steps)
-
-    def _flow(self, labels: Tensor) -> VelocityAt:
-        return lambda state, time: self._velocity(state, time, labels)
+        return followed(lambda state, time: self._velocity(state, time, labels), noise, steps)
 
     def match(self, label: int, drawn: Tensor, numbers: Tensor) -> None:
         """Set scale and shift of a class so that ``drawn`` gets the mean and spread of the real ``numbers``.
