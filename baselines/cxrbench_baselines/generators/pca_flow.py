@@ -31,7 +31,7 @@ LARGEST = 64  # pixels of the films whose components are taken, about: more comp
 @GENERATORS.register("pca-flow")
 @dataclass
 class PCAFlow(CascadeGenerator):
-    """Args, besides those of ``CascadeGenerator``:
+    """Args, besides those of ``CascadeGenerator`` (``guidance`` is the refinement's alone):
     components: principal components drawn (fewer where there are fewer films). Of more, the perceptron learns the
         training films by heart; the refinement, which sees every place of every film as an example, does not.
     hidden: units of the perceptron's layers.
