@@ -80,17 +80,17 @@ def _set_up(
 ) -> tuple[nn.Module, AveragedModel, list[tuple[torch.optim.Optimizer, LambdaLR]]]:
     """The net and its average, in the default layout, with optimizers and schedules of torch's own."""
     plugin.setup(train, ctx)
-    net, average = (plugin.parts()[part] for part in ("net", "average"))
+    parts = plugin.parts()
+    net, average, adamw = (parts[name] for name in ("net", "average", "adamw"))
     assert isinstance(net, nn.Module)
     assert isinstance(average, AveragedModel)
+    assert isinstance(adamw, torch.optim.AdamW)
     for each in (net, average):
         each.to(memory_format=torch.contiguous_format)
-    kernels = kernels_of_blocks(net) if isinstance(plugin, CascadeGenerator) else []
-    apart = {id(kernel) for kernel in kernels}
-    rest = [weight for weight in net.parameters() if id(weight) not in apart]
+    own = [weight for group in adamw.param_groups for weight in group["params"]]  # the other weights are Muon's
     both: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, plugin.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
+        torch.optim.AdamW(own, plugin.rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
     ]
-    if kernels:
-        both.append(KernelMuon(kernels, plugin.rate, WEIGHT_DECAY))
+    if "muon" in parts:
+        both.append(KernelMuon(kernels_of_blocks(net), plugin.rate, WEIGHT_DECAY))
     return net, average, [(each, LambdaLR(each, lambda step: falling(step, ctx.budget))) for each in both]
