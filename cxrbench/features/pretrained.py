@@ -6,19 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
-import torch
 
 from cxrbench.contracts import Features, Pixels, no_progress
 from cxrbench.features.weights import find_weights, weights_digest
 
+if TYPE_CHECKING:  # imported where films are computed with: a plan asks for the weights alone
+    import torch
+
 BATCH = 16  # larger batches fall out of the cache and are slower on a CPU
 DEVICE_BATCH = 128  # a GPU has no use for so few
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+Network: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 @dataclass
@@ -86,6 +88,8 @@ def in_batches(
     Returns:
         float32 ``[N, dim]``.
     """
+    import torch
+
     rows = torch.empty((len(pixels), dim), dtype=torch.float32, device=device)
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):

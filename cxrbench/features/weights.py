@@ -11,6 +11,7 @@ import functools
 import hashlib
 import http.client
 import os
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -89,9 +90,11 @@ def _named_files(names: dict[str, None], sha256_prefix: str) -> tuple[list[Path]
 
 
 def _hub_folder() -> Path:
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    """Where ``torch.hub`` keeps weights; torch is not imported to be asked, which takes longer than a plan."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
 
 
 def _check(path: Path, filename: str, url: str, sha256_prefix: str) -> None:

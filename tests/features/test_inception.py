@@ -10,7 +10,8 @@ from bench.feature_speed import differences, write_random_weights
 from cxrbench.cache import Cache
 from cxrbench.contracts import Images, WeightsUnavailable, no_progress
 from cxrbench.errors import UsageError
-from cxrbench.features.inception import Inception, for_grey_films, network_input
+from cxrbench.features.inception import Inception
+from cxrbench.features.inception_net import for_grey_films, network_input
 from cxrbench.features.pretrained import in_colour
 from cxrbench.hashing import canonical_hash
 from cxrbench.stages import extract_features

@@ -6,7 +6,8 @@ import torch
 
 from cxrbench.contracts import WeightsUnavailable
 from cxrbench.features import lite0
-from cxrbench.features.lite0 import Lite0
+from cxrbench.features.lite0 import Lite0, weights_file
+from cxrbench.features.lite0_net import build_network, network_input
 
 
 @pytest.mark.parametrize(("photo", "imagenet_class"), [("chelsea", 285), ("coffee", 967), ("rocket", 657)])
@@ -15,9 +16,9 @@ def test_network_names_well_known_photos(photo, imagenet_class):
     image = torch.from_numpy(getattr(data, photo)().copy()).permute(2, 0, 1)[None]
     side = min(image.shape[-2:])
     top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
-    network = lite0.build_network()
+    network = build_network(weights_file())
     with torch.inference_mode():
-        maps = network.get_submodule("features")(lite0.network_input(image[..., top : top + side, left : left + side]))
+        maps = network.get_submodule("features")(network_input(image[..., top : top + side, left : left + side]))
         logits = network.get_submodule("head")(maps.mean(dim=(2, 3)))
     assert logits.argmax().item() == imagenet_class
 
@@ -25,7 +26,7 @@ def test_network_names_well_known_photos(photo, imagenet_class):
 def test_folding_batch_norms_and_paddings_changes_nothing():
     films = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
     with torch.inference_mode():
-        maps = lite0.build_network().get_submodule("features")(lite0.network_input(torch.from_numpy(films)))
+        maps = build_network(weights_file()).get_submodule("features")(network_input(torch.from_numpy(films)))
     np.testing.assert_allclose(Lite0().extract(films, "cpu"), maps.mean(dim=(2, 3)).numpy(), atol=1e-4)
 
 

@@ -3,6 +3,8 @@
 import http.server
 import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -100,6 +102,15 @@ def test_torchs_hub_folder_is_looked_at(weights, sha256, tmp_path):
     held.parent.mkdir(parents=True)
     held.write_bytes(weights.read_bytes())
     assert find_weights("net.pth", NOWHERE, sha256(weights)) == held
+
+
+@pytest.mark.parametrize("named", [{}, {"TORCH_HOME": "~/t"}, {"XDG_CACHE_HOME": "/x"}, {"TORCH_HOME": "/t"}])
+def test_torchs_hub_folder_is_known_without_torch(named):
+    code = "import sys\nfrom cxrbench.features.weights import _hub_folder\nfirst = _hub_folder()\n"
+    code += "assert 'torch' not in sys.modules\nimport torch\nprint(first == _hub_folder(), first)"
+    env = {name: value for name, value in os.environ.items() if name not in ("TORCH_HOME", "XDG_CACHE_HOME")}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env | named)
+    assert shown.stdout.startswith("True /")
 
 
 def test_a_missing_named_file_is_a_usage_error(weights, sha256, monkeypatch):
