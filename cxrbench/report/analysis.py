@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -30,6 +31,7 @@ class Analysis:
         flags: generator -> what is wrong with its films.
         leaking: generators whose films must not be counted.
         board: of ``leaderboard``, with a column ``flags``.
+        fidelity_long: of ``fidelity_long``: one row per measure.
         outside: gains on the external test set that was measured last.
     """
 
@@ -39,19 +41,32 @@ class Analysis:
     leaking: list[str]
     utility: pd.DataFrame
     board: pd.DataFrame
+    fidelity_long: pd.DataFrame
     fidelity: pd.DataFrame
-    agreement: pd.DataFrame
     memorization: pd.DataFrame
     copies: pd.DataFrame
     validity: Validity
-    metric_audit: pd.DataFrame
     external: pd.DataFrame
     outside: pd.DataFrame
 
+    # These two are on the page alone; a run that finds its page current has no use for them.
 
-def analyse_store(store: Store) -> list[Analysis]:
-    """The analysis of every section, for the page and the terminal alike."""
-    return [analyse(section, store) for section in sections(store)]
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """Do the extractors put the generators in the same order?"""
+        return extractor_agreement(self.fidelity)
+
+    @cached_property
+    def metric_audit(self) -> pd.DataFrame:
+        """Does fidelity tell which generator helps?"""
+        return metric_audit(
+            self.fidelity_long, [effect for effect in self.effects if effect.generator not in self.leaking]
+        )
+
+
+def analyse_store(store: Store, data_hash: str = "") -> list[Analysis]:
+    """The analysis of every section, or of those of one data set, for the page and the terminal alike."""
+    return [analyse(section, store) for section in sections(store) if data_hash in ("", section.data_hash)]
 
 
 def analyse(section: Section, store: Store) -> Analysis:
@@ -78,12 +93,11 @@ def analyse(section: Section, store: Store) -> Analysis:
         leaking=leaking,
         utility=utility,
         board=board,
+        fidelity_long=long,
         fidelity=fidelity,
-        agreement=extractor_agreement(fidelity),
         memorization=memorization,
         copies=copies,
         validity=judge_validity(fidelity, copies, found, len(section.classes), section.failures),
-        metric_audit=metric_audit(long, [effect for effect in found if effect.generator not in leaking]),
         external=external_table(section, utility),
         outside=outside,
     )
