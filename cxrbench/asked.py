@@ -83,21 +83,22 @@ def prepare(asked: Asked, request: Request, clean: Callable[[DataIndex], DataInd
         UsageError: an option or plug-in is wrong.
         DataError: the data cannot be benchmarked.
     """
+    from cxrbench.cache import Cache, default_cache_root
     from cxrbench.datasets.resolve import resolve_dataset
     from cxrbench.external import match_external
     from cxrbench.plan import make_plan
     from cxrbench.renames import parse_labels
     from cxrbench.stages import index_data
 
-    renames = parse_labels(asked.labels)
+    renames, cache = parse_labels(asked.labels), Cache(default_cache_root())
     name, dataset = resolve_dataset(asked.data)
     if not asked.external:
         index = clean(index_data(name, dataset, renames))
-        return index, make_plan(request, index)
+        return index, make_plan(request, index, cache=cache)
     other_name, other = resolve_dataset(asked.external)
     index = clean(index_data(name, dataset, renames, other.classes()))
     tested = replace(index_data(other_name, other, renames, dataset.classes()), clean=asked.clean)
-    return index, make_plan(request, index, match_external(tested, index.classes))
+    return index, make_plan(request, index, match_external(tested, index.classes), cache)
 
 
 def _extractors(asked: Asked) -> tuple[str, ...]:

@@ -156,8 +156,9 @@ def run(
         fresh=fresh,
         fail_fast=fail_fast,
     )
-    analyses = analyse_store(store)
-    page = store.root / PAGE if is_current(store) else write_report(store, analyses)
+    current = is_current(store)
+    analyses = analyse_store(store, index.hash if current else "")
+    page = store.root / PAGE if current else write_report(store, analyses)
     if not quiet:
         _summarise(outcome, page, analyses, index, time.monotonic() - started)
     if outcome.interrupted:

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def source_hash(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = _source_path(name)
+        path = source_path(name)
         if name in sources or path is None:
             continue
         text = path.read_text(encoding="utf-8")
@@ -80,18 +81,30 @@ def source_hash(module: str) -> str:
     return canonical_hash(sources)
 
 
-def _source_path(module: str) -> Path | None:
-    loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None)
+def source_path(module: str) -> Path | None:
+    """Where a module's source is, or None where it has none. Imports neither the module nor its packages."""
+    file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ModuleNotFoundError, ValueError):  # `from package.module import name`: no module; or __main__
-            return None
+        spec = _spec(module)
         file = spec.origin if spec else None
     return Path(file) if file and file.endswith(".py") else None
 
 
+def _spec(module: str) -> ModuleSpec | None:
+    """``importlib.util.find_spec``, which imports a module's packages to find it, without that."""
+    package, _, name = module.rpartition(".")
+    try:
+        if not package:
+            return importlib.util.find_spec(name)
+    except ValueError:  # __main__
+        return None
+    parent = _spec(package)
+    if parent is None or parent.submodule_search_locations is None:  # `from module import name` is no module
+        return None
+    return PathFinder.find_spec(module, parent.submodule_search_locations)
+
+
+@functools.lru_cache(maxsize=512)  # plug-ins share most of what they import
 def _imported_names(text: str, module: str, is_package: bool) -> list[str]:
     """What a module imports, and its packages, whose ``__init__`` runs first."""
     package = module if is_package else module.rpartition(".")[0]

@@ -17,6 +17,9 @@ from cxrbench.errors import UsageError
 
 RECORDED_PACKAGES = ("cxrbench", "torch", "torchvision", "torch-fidelity", "numpy", "scikit-learn")
 
+# What a GPU's driver makes in /dev: NVIDIA's, also of a Jetson, AMD's, and that of Windows' subsystem for Linux.
+DEVICE_FILES = ("nvidia", "nvhost", "nvmap", "nvgpu", "kfd", "dxg")
+
 # Of glibc's malloc.h: no block in a mapping of its own (it does that with all above 32 MiB), none given back.
 M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD = -4, -1, -2
 KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
@@ -36,13 +39,25 @@ def choose_device(name: str) -> str:
         )
     if name == "cpu":
         return name
-    import torch
-
-    if torch.cuda.is_available():
+    if sees_cuda():
         return "cuda"
     if name == "cuda":
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return "cpu"
+
+
+def sees_cuda(devices: Path = Path("/dev")) -> bool:
+    """Does torch see a CUDA device?
+
+    Importing torch takes longer than all else that a plan needs: it is not asked where it is not there yet and the
+    system (Linux) has no file of any device that it could see.
+    """
+    if "torch" not in sys.modules and sys.platform == "linux":
+        if not any(any(devices.glob(f"{name}*")) for name in DEVICE_FILES):
+            return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def device_name(device: str) -> str:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
-from cxrbench.contracts import (
-    Classifier,
-    FeatureExtractor,
-    Generator,
-    Preflight,
-    Steppable,
-    Tunable,
-    WeightsUnavailable,
-    role_of,
-)
+from cxrbench.cache import Cache
+from cxrbench.cards import Card, card_of, describe, look_up
+from cxrbench.contracts import Classifier, FeatureExtractor, Generator, Preflight, WeightsUnavailable
 from cxrbench.errors import UsageError
 from cxrbench.external import ExternalIndex
-from cxrbench.hashing import canonical_hash, plugin_identity, plugin_parameters
+from cxrbench.hashing import canonical_hash
 from cxrbench.machine import device_name
 from cxrbench.records import ExtractorRef, PluginRef, Setting, Trial
 from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
@@ -31,6 +24,9 @@ from cxrbench.stages import DataIndex, split_key
 # Of every control, whatever ratios are asked for: a further ratio must add trials and change none.
 CONTROL_RATIO = 1.0
 SEED_STRIDE = 1000  # generator seeds of a run are fewer
+
+PlugInKind = Literal["generator", "classifier"]
+PlugInT = TypeVar("PlugInT", Generator, Classifier)
 
 
 @dataclass(frozen=True)
@@ -68,17 +64,29 @@ class Plan:
     """The trials in the order they run, and the plug-ins behind their names.
 
     Attributes:
+        generators, classifiers: imported when they are first asked for.
         notes: what was left out and why, e.g. an extractor without weights.
         external: the external test set that every classifier is scored on, too.
     """
 
     request: Request
     trials: list[Trial]
-    generators: dict[str, Generator]
-    classifiers: dict[str, Classifier]
+    generators: Mapping[str, Generator]
+    classifiers: Mapping[str, Classifier]
     extractors: dict[str, FeatureExtractor]
     notes: list[str] = field(default_factory=list)
     external: ExternalIndex | None = None
+
+    def import_all(self) -> None:
+        """Import every plug-in now: one that cannot be imported fails before the first trial, and all processes that
+        are forked later have them.
+
+        Raises:
+            UsageError: one cannot be imported.
+        """
+        for plugins in (self.generators, self.classifiers):
+            for name in plugins:
+                plugins[name]
 
 
 def parse_ratios(text: str) -> tuple[float, ...]:
@@ -111,8 +119,13 @@ def parse_names(text: str, kind: str) -> tuple[str, ...]:
     return names
 
 
-def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None = None) -> Plan:
+def make_plan(
+    request: Request, index: DataIndex, external: ExternalIndex | None = None, cache: Cache | None = None
+) -> Plan:
     """Every trial of the grid, in the order they run; ``external`` adds one to each augmented and real-only one.
+
+    Args:
+        cache: keeps what is to be known of plug-ins, so that they need not be imported for it.
 
     Raises:
         UsageError: an unknown plug-in or parameter, or one whose preflight fails.
@@ -120,14 +133,14 @@ def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None
     spec, policy = request.spec, resolve_policy(request.spec.split_by, index.films)
     if request.splits > 1 and policy == "official":
         raise UsageError("--splits: the official split is fixed and cannot be drawn again; add --split-by patient")
-    generators = dict(GENERATORS.parse(text) for text in (*request.generators, *request.controls))
-    classifiers = dict(CLASSIFIERS.parse(text) for text in request.classifiers)
-    _check_roles(request, generators, classifiers)
+    generator_cards, generators = look_up(GENERATORS, (*request.generators, *request.controls), cache)
+    classifier_cards, classifiers = look_up(CLASSIFIERS, request.classifiers, cache)
+    _check_roles(request, classifier_cards, cache)
     extractors, notes = usable_extractors(request.extractors)
     grid = _Grid(
         request,
-        [plugin_reference(name, generator, "generator", spec.image_size) for name, generator in generators.items()],
-        [plugin_reference(name, classifier, "classifier", spec.image_size) for name, classifier in classifiers.items()],
+        _references(generator_cards, generators, "generator", spec.image_size),
+        _references(classifier_cards, classifiers, "classifier", spec.image_size),
         {name: _extractor_reference(extractor) for name, extractor in extractors.items()},
         external,
     )
@@ -150,11 +163,11 @@ def make_plan(request: Request, index: DataIndex, external: ExternalIndex | None
             timed = [
                 Trial(kind="throughput", setting=setting, environment=machine, generator=ref)
                 for ref in grid.generators
-                if isinstance(generators[ref.name], Steppable)
+                if generator_cards[ref.name].steppable
             ] + [
                 Trial(kind="throughput", setting=setting, environment=machine, classifier=ref)
                 for ref in grid.classifiers
-                if isinstance(classifiers[ref.name], Steppable)
+                if classifier_cards[ref.name].steppable
             ]
     return Plan(request, trials + timed, generators, classifiers, extractors, notes, external)
 
@@ -239,28 +252,40 @@ def relative_cost(trial: Trial, spec: BenchSpec) -> float:
     return float(spec.timed_steps)
 
 
-def _check_roles(request: Request, generators: dict[str, Generator], classifiers: dict[str, Classifier]) -> None:
+def _check_roles(request: Request, classifiers: Mapping[str, Card], cache: Cache | None) -> None:
     for text in request.controls:
-        name, plugin = GENERATORS.parse(text)
-        if role_of(plugin) is None:
-            raise UsageError(f"--controls {name}: it is no control; name it in --generators")
-    for name, classifier in classifiers.items():
-        if request.spec.tuning_trials > 1 and not isinstance(classifier, Tunable):
+        card = card_of(GENERATORS, text, cache)
+        if card.control is None:
+            raise UsageError(f"--controls {card.name}: it is no control; name it in --generators")
+    for name, card in classifiers.items():
+        if request.spec.tuning_trials > 1 and not card.tunable:
             raise UsageError(f"--tune {request.spec.tuning_trials}: {name} proposes no other configurations of itself")
 
 
-def plugin_reference(
-    name: str, plugin: Generator | Classifier, kind: Literal["generator", "classifier"], size: int
-) -> PluginRef:
+def _references(
+    cards: Mapping[str, Card], plugins: Mapping[str, PlugInT], kind: PlugInKind, size: int
+) -> list[PluginRef]:
+    return [
+        _reference(card, kind, _files(plugins[name], size) if card.preflight else {}) for name, card in cards.items()
+    ]
+
+
+def plugin_reference(name: str, plugin: Generator | Classifier, kind: PlugInKind, size: int) -> PluginRef:
     """A plug-in as trials name it, for films of ``size`` pixels; ``name`` is what ``Registry.parse`` returned.
 
     Raises:
         UsageError: its preflight fails.
     """
-    files = plugin.preflight(size) if isinstance(plugin, Preflight) else {}
-    identity = {**plugin_identity(name.partition(":")[0], plugin), "files": dict(files)}
-    params = plugin_parameters(plugin)
-    return PluginRef(name=name, kind=kind, params=params, identity=canonical_hash(identity), control=role_of(plugin))
+    return _reference(describe(name, plugin), kind, _files(plugin, size))
+
+
+def _files(plugin: Generator | Classifier, size: int) -> dict[str, str]:
+    return dict(plugin.preflight(size)) if isinstance(plugin, Preflight) else {}
+
+
+def _reference(card: Card, kind: PlugInKind, files: Mapping[str, str]) -> PluginRef:
+    identity = canonical_hash({**card.identity, "files": dict(files)})
+    return PluginRef(name=card.name, kind=kind, params=card.params, identity=identity, control=card.control)
 
 
 def usable_extractors(names: Sequence[str]) -> tuple[dict[str, FeatureExtractor], list[str]]:

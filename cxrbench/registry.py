@@ -74,18 +74,26 @@ class Registry(Generic[T]):
         """
         if name in self._decorated:
             return self._decorated[name]
-        points = self._entry_points().get(name, [])
-        if not points:
-            raise UsageError(self._unknown(name))
-        if len({point.value for point in points}) > 1:
-            raise UsageError(f"{self.kind} {name!r} is declared by {self.origin(name)}; uninstall all but one of them")
+        point = self._declared(name)
         try:
-            loaded: type[T] = points[0].load()
+            loaded: type[T] = point.load()
         except Exception as error:
             raise UsageError(
-                f"{self.kind} {name!r} ({points[0].value}) cannot be imported: {type(error).__name__}: {error}"
+                f"{self.kind} {name!r} ({point.value}) cannot be imported: {type(error).__name__}: {error}"
             ) from error
         return self._decorated.get(name, loaded)
+
+    def declared_module(self, name: str) -> str | None:
+        """The module of the entry point that ``get`` takes this name's class from; None where it is from elsewhere.
+
+        Raises:
+            UsageError: no plug-in has the name, or two distributions claim it.
+        """
+        held = self._decorated.get(name)
+        if held is not None and not self._entry_points().get(name):
+            return None
+        point = self._declared(name)
+        return point.module if held is None or f"{held.__module__}:{held.__qualname__}" == point.value else None
 
     def create(self, name: str, **params: Any) -> T:
         """Make a plug-in with these hyper-parameters, checked against its fields' types.
@@ -131,6 +139,14 @@ class Registry(Generic[T]):
         values, defaults = plugin_parameters(plugin), _defaults(self.get(name))
         shown = [f":{key}={value}" for key, value in values.items() if value != defaults.get(key)]
         return name + "".join(shown), plugin
+
+    def _declared(self, name: str) -> EntryPoint:
+        points = self._entry_points().get(name, [])
+        if not points:
+            raise UsageError(self._unknown(name))
+        if len({point.value for point in points}) > 1:
+            raise UsageError(f"{self.kind} {name!r} is declared by {self.origin(name)}; uninstall all but one of them")
+        return points[0]
 
     def _entry_points(self) -> dict[str, list[EntryPoint]]:
         found: dict[str, list[EntryPoint]] = {}

@@ -74,6 +74,7 @@ def run_plan(
     outcome = Outcome(cached=len(plan.trials) - len(todo))
     if not todo:
         return outcome
+    plan.import_all()
     spec, splits = plan.request.spec, sorted({trial.setting.split_seed for trial in todo})
     wants_external = plan.external if any(trial.kind == "external" for trial in todo) else None
     films = len(index.films) + (len(wants_external.index.films) if wants_external else 0)

@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 from cxrbench.executors.local import Listener, Measure, Measurement, run_here
-from cxrbench.machine import computing_with
+from cxrbench.machine import computing_with, sees_cuda
 from cxrbench.records import Record, Status, Trial
 
 TELL_EVERY = 0.2  # seconds between two words of a process on how far it is
@@ -32,9 +32,7 @@ PATIENCE = 60.0  # seconds in which a process that was told to stop may save its
 def can_fork() -> bool:
     """Whether processes can be forked here. Where torch sees a CUDA device they cannot: it forbids it, and one
     process fills a GPU better."""
-    import torch
-
-    return "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_available()
+    return "fork" in multiprocessing.get_all_start_methods() and not sees_cuda()
 
 
 def run_side_by_side(
