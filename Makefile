@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 DATA ?= $(CXRBENCH_DATA)/covid19-radiography
 
-.PHONY: run test test-slow gpu bench bench-compare feature-speed plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
+.PHONY: run test test-slow gpu bench bench-compare feature-speed startup plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -35,6 +35,9 @@ bench-compare: $(STAMP)  ## the ratios of `make bench` against the committed one
 
 feature-speed: $(STAMP)  ## InceptionV3's features: ours beside torch-fidelity's own call
 	$(BIN)/python -m bench.feature_speed results/features
+
+startup: $(STAMP)  ## how soon commands answer that have nothing to compute
+	$(BIN)/python -m bench.startup results/throughput
 
 plan-accuracy: $(STAMP)  ## what `plan --costs` predicts beside what a run then takes
 	$(BIN)/python -m bench.plan_accuracy results/throughput/plan.json
