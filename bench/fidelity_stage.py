@@ -19,10 +19,11 @@ import numpy as np
 from cxrbench.cache import Cache
 from cxrbench.comparison import choose_real_sets, measure_pool_fidelity, measure_real_floor
 from cxrbench.contracts import Features, Images, RunContext, no_progress
+from cxrbench.film_features import extract_features
 from cxrbench.machine import describe_machine
 from cxrbench.registry import DATASETS, EXTRACTORS, GENERATORS
 from cxrbench.spec import spec_of_tier
-from cxrbench.stages import extract_features, index_data, load_and_split
+from cxrbench.stages import index_data, load_and_split
 
 OFFLINE = ("lite0", "radio-texture")
 GENERATORS_TIMES_SEEDS = 6
@@ -39,27 +40,27 @@ def time_stage() -> dict[str, float]:
         sets = choose_real_sets(data, spec)
         classical = GENERATORS.create("classical").fit(data.train, RunContext(0, "cpu", 1, Path(folder)))
 
-        def extract(films: Images, key: str) -> dict[str, Features]:
+        def extract(films: Images) -> dict[str, Features]:
             nonlocal extraction
             started = time.perf_counter()
             found = {
-                name: extract_features(films, key, extractor, "cpu", cache, no_progress)
+                name: extract_features(films, extractor, "cpu", cache, no_progress)
                 for name, extractor in extractors.items()
             }
             extraction += time.perf_counter() - started
             return found
 
         warm_up = data.train.subset(np.arange(16))
-        extract(warm_up, "warm-up")
+        extract(warm_up)
         extraction = 0.0
         started = time.perf_counter()
-        measure_pool_fidelity(sets.held_out, "held-out", sets, "reference", extract, spec)
-        measure_real_floor(sets, "bank", extract, spec)
+        measure_pool_fidelity(sets.held_out, sets, extract, spec)
+        measure_real_floor(sets, extract, spec)
         for number in range(GENERATORS_TIMES_SEEDS):
             ctx = RunContext(number, "cpu", 1, Path(folder))
             pixels = classical.sample(sets.reference.labels, ctx)
             films = Images(pixels, sets.reference.labels, sets.reference.classes)
-            measure_pool_fidelity(films, f"pool {number}", sets, "reference", extract, spec)
+            measure_pool_fidelity(films, sets, extract, spec)
         total = time.perf_counter() - started
     return {"seconds": total, "extraction_seconds": extraction, "measures_seconds": total - extraction}
 

@@ -21,17 +21,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrbench.cache import Cache, write_atomically
-from cxrbench.comparison import RealSets, choose_real_sets, set_key
+from cxrbench.comparison import RealSets, choose_real_sets
 from cxrbench.contracts import Features, Generator, Images, Pixels, RunContext, Scores, no_progress
 from cxrbench.datasets.resolve import resolve_dataset
 from cxrbench.errors import DataError, UsageError
+from cxrbench.film_features import extract_features
 from cxrbench.metrics.distances import kernel_distance
 from cxrbench.metrics.diversity import vendi_score
 from cxrbench.metrics.nearest import appearance, nearest
 from cxrbench.metrics.prdc import LEAST_PRDC, density_coverage, precision_recall
 from cxrbench.registry import EXTRACTORS
 from cxrbench.spec import spec_of_tier
-from cxrbench.stages import DataIndex, LoadedData, extract_features, index_data, load_and_split
+from cxrbench.stages import DataIndex, LoadedData, index_data, load_and_split
 
 PER_CLASS = 400  # films of each class that are measured, where there are as many held-out ones
 SHOWN = 10  # films of each class in a picture
@@ -118,8 +119,7 @@ class Yardstick:
         return self._features(self.sets.reference)
 
     def _features(self, films: Images) -> Features:
-        key = set_key(self.data.key, films)
-        return extract_features(films, key, EXTRACTORS.create("lite0"), self.device, self.cache, no_progress)
+        return extract_features(films, EXTRACTORS.create("lite0"), self.device, self.cache, no_progress)
 
 
 def index_real(text: str) -> DataIndex:

@@ -185,9 +185,10 @@ def _features(role: str, side: Given, extractor: FeatureExtractor | None, way: _
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.contracts import Images
     from cxrbench.feature_files import FeatureSet
+    from cxrbench.film_features import extract_features
     from cxrbench.leakage import NO_PAIRS, film_groups
     from cxrbench.loading import decode_films
-    from cxrbench.stages import extract_features, load_key
+    from cxrbench.stages import load_key
 
     if isinstance(side, FeatureSet):
         return side
@@ -202,7 +203,7 @@ def _features(role: str, side: Given, extractor: FeatureExtractor | None, way: _
     films = Images(decoded.pixels, decoded.labels, side.classes)
     try:
         stage = way.stage(f"{role}: {extractor.name}")
-        features = extract_features(films, decoded.key, extractor, way.device, cache, stage)
+        features = extract_features(films, extractor, way.device, cache, stage)
     except ValueError as error:  # NaN, or a wrong shape
         raise DataError(f"{role}: {error}; leave this extractor out with --extractors") from None
     identity = replace(side, films=decoded.films).hash

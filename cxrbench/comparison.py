@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.contracts import Features, Images, Pixels, Scores
-from cxrbench.hashing import canonical_hash
 from cxrbench.metrics.distances import LEAST_INFINITY
 from cxrbench.metrics.fidelity import abstentions, measure_fidelity, measure_floor
 from cxrbench.metrics.label_agreement import NEIGHBOURS, label_agreement
@@ -27,7 +25,7 @@ SHOWN = 8  # films of each class kept for the sample grids, and pairs for the pi
 # not 1 % to lie as near as this; and a copy of a held-out film disqualifies.
 LEAK_REACH = 0.75
 
-Extract = Callable[[Images, str], dict[str, Features]]  # films and their key -> features by extractor
+Extract = Callable[[Images], dict[str, Features]]  # features of films by extractor
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,11 @@ def choose_real_sets(data: LoadedData, spec: BenchSpec) -> RealSets:
     return RealSets(one, other, bank, n)
 
 
-def measure_pool_fidelity(
-    films: Images, key: str, sets: RealSets, reference_key: str, extract: Extract, spec: BenchSpec
-) -> Scores:
+def measure_pool_fidelity(films: Images, sets: RealSets, extract: Extract, spec: BenchSpec) -> Scores:
     """``EXTRACTOR/CLASS/METRIC`` of some films against the reference; ``all`` stands for the classes together."""
     scores: Scores = {}
-    reference = extract(sets.reference, reference_key)
-    for name, generated in extract(films, key).items():
+    reference = extract(sets.reference)
+    for name, generated in extract(films).items():
         real = reference[name]
         for who, mine, theirs in _per_class_and_overall(films, sets.reference):
             for metric, value in measure_fidelity(generated[mine], real[theirs], spec.resamples, seed=0).items():
@@ -92,12 +88,12 @@ def measure_pool_fidelity(
     return scores
 
 
-def measure_real_floor(sets: RealSets, key: str, extract: Extract, spec: BenchSpec) -> Scores:
+def measure_real_floor(sets: RealSets, extract: Extract, spec: BenchSpec) -> Scores:
     """``EXTRACTOR/CLASS/METRIC_floor`` and ``..._floor_sd``: what real films score against real films."""
     scores: Scores = {}
     bank = sets.bank
     assert bank.groups is not None
-    for name, features in extract(bank, key).items():
+    for name, features in extract(bank).items():
         wanted = {bank.classes[label]: {label: count} for label, count in sets.n.items()} | {ALL: sets.n}
         for who, films in wanted.items():
             rows = np.isin(bank.labels, list(films))
@@ -118,11 +114,6 @@ def abstention_notes(sets: RealSets, dims: Mapping[str, int]) -> list[str]:
                 f"class {sets.reference.classes[label]!r}: {count} films are too few for {', '.join(left_out)}"
             )
     return notes
-
-
-def set_key(data_key: str, films: Images) -> str:
-    """Identity of one of the real sets: of its films, in their order."""
-    return canonical_hash([data_key, hashlib.sha256(films.pixels.tobytes()).hexdigest()])
 
 
 class MemorizationTest:

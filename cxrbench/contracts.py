@@ -223,7 +223,8 @@ class FeatureExtractor(Protocol):
         ...
 
     def extract(self, pixels: Pixels, device: str, progress: Callable[[int, int], None]) -> Features:
-        """uint8 ``[N, 1, H, W]`` to float32 ``[N, dim]``."""
+        """uint8 ``[N, 1, H, W]`` to float32 ``[N, dim]``. A film's row must not depend on the films beside it: rows are
+        kept one by one."""
         ...
 
 

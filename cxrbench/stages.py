@@ -1,7 +1,7 @@
 """The expensive steps of a run, one function each; every result lies in the cache under its content's key.
 
 Data flows one way: index -> load -> split here, then fit -> synthesise (synthesis.py) and train -> predict
-(learning.py); features of any films are extracted here.
+(learning.py); features of any films are film_features.py's.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ import numpy as np
 from cxrbench.cache import Cache
 from cxrbench.contracts import (
     Dataset,
-    FeatureExtractor,
-    Features,
     Film,
     Images,
     Labels,
-    Rounded,
     no_progress,
 )
 from cxrbench.datasets.decode import TIFF_SUFFIXES
@@ -221,33 +218,6 @@ def describe_data(index: DataIndex, data: LoadedData) -> tuple[dict[str, int], l
     notes += [f"removed: {file}: {finding}" for file, finding in index.removed.items()]
     notes += [f"quarantined: {file}: {reason}" for file, reason in data.quarantined.items()]
     return counts, notes
-
-
-def extract_features(
-    films: Images, key: str, extractor: FeatureExtractor, device: str, cache: Cache, progress: Progress
-) -> Features:
-    """Features of a set of films; ``key`` is the set's identity.
-
-    Those of another device or precision are other features: a GPU rounds in its own way, also in float32.
-
-    Raises:
-        ValueError: the extractor returned NaN, infinity or the wrong shape.
-    """
-
-    def build(folder: Path) -> None:
-        features = extractor.extract(films.pixels, device, progress)
-        if features.shape != (len(films), extractor.dim) or not np.isfinite(features).all():
-            raise ValueError(
-                f"{extractor.name} returned features of shape {features.shape} or with NaN; "
-                f"expected finite [{len(films)}, {extractor.dim}]"
-            )
-        np.save(folder / "features.npy", features.astype(np.float32))
-
-    precision = extractor.precision if isinstance(extractor, Rounded) else "float32"
-    rounding = [device, precision] if (device, precision) != ("cpu", "float32") else []
-    feature_key = canonical_hash([key, extractor.name, extractor.weights_sha256(), *rounding])
-    stored: Features = np.load(cache.get("features", feature_key, build) / "features.npy")
-    return stored
 
 
 def class_counts(labels: Labels, classes: int) -> dict[int, int]:

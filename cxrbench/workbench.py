@@ -26,18 +26,18 @@ from cxrbench.comparison import (
     measure_pool_fidelity,
     measure_real_floor,
     pool_counts,
-    set_key,
 )
 from cxrbench.contracts import Diagnosed, Features, Images, Probabilities, RunContext, Steppable, no_progress
 from cxrbench.errors import UsageError
 from cxrbench.executors.local import Measurement
 from cxrbench.external import ExternalData
+from cxrbench.film_features import extract_features
 from cxrbench.hashing import canonical_hash
 from cxrbench.learning import join, train_and_predict
 from cxrbench.metrics.classification import score_predictions, score_present
 from cxrbench.plan import Plan
 from cxrbench.records import Trial
-from cxrbench.stages import DataIndex, LoadedData, Progress, class_counts, describe_data, extract_features
+from cxrbench.stages import DataIndex, LoadedData, Progress, class_counts, describe_data
 from cxrbench.synthesis import Pool, fit_generator, fit_key, synthesise
 from cxrbench.throughput import time_train_step
 
@@ -111,14 +111,13 @@ class Workbench:
         dims = {name: extractor.dim for name, extractor in self.plan.extractors.items()}
         notes = [*self.plan.notes, *abstention_notes(sets, dims)]
         if trial.generator is None:
-            key = set_key(self.data.key, sets.held_out)
-            scores = measure_pool_fidelity(sets.held_out, key, sets, self._reference_key, self._extract, spec)
-            scores |= measure_real_floor(sets, set_key(self.data.key, sets.bank), self._extract, spec)
+            scores = measure_real_floor(sets, self._extract, spec)
+            scores |= measure_pool_fidelity(sets.held_out, sets, self._extract, spec)
             pictures = {"real": first_of_each(sets.reference)}
         else:
             pool = self._pool(trial)
-            films, key = pool.prefix(sets.n), canonical_hash([pool.key, "pool", sorted(sets.n.items())])
-            scores = measure_pool_fidelity(films, key, sets, self._reference_key, self._extract, spec)
+            films = pool.prefix(sets.n)
+            scores = measure_pool_fidelity(films, sets, self._extract, spec)
             pictures = {"generated": first_of_each(films)}
             notes += [f"diagnosis: {sentence}" for sentence in self._diagnoses.get(pool.key, [])]
         return Measurement(classes, scores, count_films(sets.n, classes), notes, pictures=pictures)
@@ -267,10 +266,10 @@ class Workbench:
             self._remember(key, error)
             raise
 
-    def _extract(self, films: Images, key: str) -> dict[str, Features]:
+    def _extract(self, films: Images) -> dict[str, Features]:
         device = self.plan.request.device
         return {
-            name: extract_features(films, key, extractor, device, self.cache, self._progress)
+            name: extract_features(films, extractor, device, self.cache, self._progress)
             for name, extractor in self.plan.extractors.items()
         }
 
@@ -289,10 +288,6 @@ class Workbench:
         rows = self.data.train_rows(share)
         real = class_counts(self.data.images.labels[rows], len(self.data.images.classes))
         return {label: round(ratio * count) for label, count in real.items()}
-
-    @cached_property
-    def _reference_key(self) -> str:
-        return set_key(self.data.key, self._real_sets.reference)
 
     @cached_property
     def _real_sets(self) -> RealSets:

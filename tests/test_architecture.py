@@ -15,7 +15,7 @@ LAYERS = [
     {"cache", "spec", "splits", "duplicates", "machine", "records"},
     {"registry"},
     {"cards", "datasets", "features", "fetch", "metrics", "store"},
-    {"loading", "stages", "feature_files", "throughput", "progress", "statistics"},
+    {"loading", "stages", "film_features", "feature_files", "throughput", "progress", "statistics"},
     {"external", "synthesis", "learning", "comparison"},
     {"plan", "executors", "checks", "audit"},
     {"workbench", "costs"},

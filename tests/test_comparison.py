@@ -26,7 +26,7 @@ def data(tmp_path_factory):
     return load_and_split(index, SPEC, 0, Cache(tmp_path_factory.mktemp("cache")))
 
 
-def coarse(films, key):
+def coarse(films):
     """A stand-in for an extractor: a film in 4 x 4 squares."""
     squares = films.pixels.reshape(len(films), 4, 8, 4, 8).mean(axis=(2, 4))
     return {"coarse": squares.reshape(len(films), 16).astype(np.float32)}
@@ -38,7 +38,7 @@ def sets(data):
 
 
 def measured(films, sets):
-    return measure_pool_fidelity(films, "films", sets, "reference", coarse, SPEC)
+    return measure_pool_fidelity(films, sets, coarse, SPEC)
 
 
 def rows_of(part, data):
@@ -55,7 +55,7 @@ def test_the_reference_is_trained_on_and_the_held_out_films_are_not(data, sets):
 
 
 def test_real_films_score_as_the_floor_and_noise_does_not(sets):
-    floor = measure_real_floor(sets, "bank", coarse, SPEC)
+    floor = measure_real_floor(sets, coarse, SPEC)
     real = measured(sets.held_out, sets)
     noise_films = np.random.default_rng(0).integers(0, 256, sets.held_out.pixels.shape, dtype=np.uint8)
     noise = measured(replace(sets.held_out, pixels=noise_films), sets)
@@ -86,7 +86,7 @@ def test_halves_of_the_floor_share_no_patient(data, sets, monkeypatch):
 
     halves = fidelity._halves
     monkeypatch.setattr(fidelity, "_halves", spy)
-    measure_real_floor(sets, "bank", coarse, SPEC)
+    measure_real_floor(sets, coarse, SPEC)
     assert seen
     for one, other, size, other_size in seen:
         assert not one & other

@@ -7,12 +7,11 @@ import pytest
 from PIL import Image
 
 from cxrbench.cache import Cache
-from cxrbench.checks import toy_films
 from cxrbench.datasets.phantom import Phantom
 from cxrbench.datasets.radiography import Radiography
 from cxrbench.errors import DataError
 from cxrbench.spec import spec_of_tier
-from cxrbench.stages import extract_features, index_data, load_and_split, split_key
+from cxrbench.stages import index_data, load_and_split, split_key
 
 SPEC = spec_of_tier("smoke")
 
@@ -41,43 +40,6 @@ def test_no_group_stands_in_two_parts(index, cache):
     parts = [set(part.groups) for part in (data.train, data.val, data.test)]
     assert len(set.union(*parts)) == sum(len(part) for part in parts)
     assert sum(len(part) for part in (data.train, data.val, data.test)) == len(data.images)
-
-
-def test_features_with_nan_are_refused_and_not_kept(cache):
-    class Broken:
-        name, dim = "broken", 4
-
-        def weights_sha256(self):
-            return "0"
-
-        def extract(self, pixels, device, progress):
-            return np.full((len(pixels), 4), np.nan, np.float32)
-
-    for _ in range(2):  # the second time would be served from the cache, were it kept
-        with pytest.raises(ValueError, match="with NaN"):
-            extract_features(toy_films(8), "films", Broken(), "cpu", cache, lambda done, total: None)
-
-
-def test_features_in_another_precision_are_other_features(cache):
-    class Rounding:
-        name, dim, fd_label, kd_label, resize = "rounding", 1, "FD", "KD", "none"
-
-        def __init__(self, precision):
-            self.precision, self.asked = precision, 0
-
-        def weights_sha256(self):
-            return "0"
-
-        def extract(self, pixels, device, progress):
-            self.asked += 1
-            return np.full((len(pixels), 1), len(self.precision), np.float32)
-
-    exact, half = Rounding("float32"), Rounding("bfloat16")
-    for _ in range(2):
-        for extractor in (exact, half):
-            found = extract_features(toy_films(8), "films", extractor, "cpu", cache, lambda done, total: None)
-            assert (found == len(extractor.precision)).all()
-    assert (exact.asked, half.asked) == (1, 1)
 
 
 def test_a_smaller_share_of_the_training_films_is_part_of_a_larger_one(index, cache):

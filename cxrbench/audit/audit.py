@@ -27,12 +27,13 @@ from cxrbench.cache import Cache
 from cxrbench.contracts import Film, Images
 from cxrbench.duplicates import find_copies
 from cxrbench.errors import DataError
+from cxrbench.film_features import extract_features
 from cxrbench.hashing import canonical_hash
 from cxrbench.leakage import film_groups
 from cxrbench.loading import decode_films
 from cxrbench.machine import computing_with, describe_machine
 from cxrbench.registry import EXTRACTORS
-from cxrbench.stages import LOAD_VERSION, SPLIT_VERSION, DataIndex, extract_features, load_key
+from cxrbench.stages import LOAD_VERSION, SPLIT_VERSION, DataIndex, load_key
 
 AUDIT_VERSION = 1  # raised when the same films come to give other findings
 SIDE = 224  # pixels; what the audit looks at
@@ -138,7 +139,7 @@ def _examine(index: DataIndex, cache: Cache, device: str, stage: Stage) -> Audit
     groups = film_groups([film.patient_id for film in films], copies.pairs, [film.digest for film in films])
 
     images = Images(decoded.pixels, decoded.labels, index.classes)
-    features = extract_features(images, key, EXTRACTORS.create("lite0"), device, cache, stage("features"))
+    features = extract_features(images, EXTRACTORS.create("lite0"), device, cache, stage("features"))
     for found, measured in (
         look_at_films(index.dataset, films, pixels, groups, features, device, stage),
         label_findings(films, features, decoded.labels, groups, index.classes),

@@ -79,7 +79,8 @@ def in_batches(
     """Features of films, ``batch`` of them at a time.
 
     They stay on the device until the last is there: the loop waits for nothing, so films are read while others are
-    computed.
+    computed. The last films are computed among as many as the others, zeros if need be: how a film is rounded depends
+    on how many are computed at once, and must not depend on which.
 
     Args:
         network: from uint8 ``[B, C, H, W]`` on the device to floats ``[B, dim]``.
@@ -93,8 +94,10 @@ def in_batches(
     rows = torch.empty((len(pixels), dim), dtype=torch.float32, device=device)
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
-            films = torch.from_numpy(np.array(pixels[start : start + batch])).to(device)
-            rows[start : start + batch] = network(films)
+            some = np.array(pixels[start : start + batch])
+            short = [(0, batch - len(some)), *[(0, 0)] * (some.ndim - 1)]
+            films = torch.from_numpy(np.pad(some, short)).to(device)
+            rows[start : start + batch] = network(films)[: len(some)]
             progress(min(start + batch, len(pixels)), len(pixels))
     return rows.cpu().numpy()
 

@@ -1,5 +1,7 @@
 """Plug-ins that cheat or are broken: whole runs that must tell."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from bench.deliberate_breaks import Giver, GivesTestFilms, GivesTrainingFilms, GivesWrongLabels
 from cxrbench.contracts import Images
+from cxrbench.film_features import STAGE
 from cxrbench.records import Status
 from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
 from cxrbench.report.analysis import DISQUALIFIED
@@ -216,7 +219,9 @@ def test_an_extractor_with_a_nan_fails_fidelity_alone_and_leaves_nothing_in_the_
     assert all("one-nan returned features of shape" in record.error for record in failed)
     assert all("NaN; expected finite" in record.error for record in failed)
     assert not ran.arms("classical").empty
-    kept = [np.load(path) for path in (cache / "features").rglob("*.npy")]
-    assert kept
-    assert {features.shape[1] for features in kept} == {EXTRACTORS.create(EXTRACTOR).dim}
-    assert all(np.isfinite(features).all() for features in kept)
+    kept = list((cache / STAGE).iterdir())
+    assert len(kept) == 1
+    with closing(sqlite3.connect(kept[0])) as table:
+        rows = [np.frombuffer(row, "<f4") for (row,) in table.execute("SELECT row FROM films")]
+    assert {len(row) for row in rows} == {EXTRACTORS.create(EXTRACTOR).dim}
+    assert np.isfinite(rows).all()

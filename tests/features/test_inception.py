@@ -13,8 +13,7 @@ from cxrbench.errors import UsageError
 from cxrbench.features.inception import Inception
 from cxrbench.features.inception_net import for_grey_films, network_input
 from cxrbench.features.pretrained import in_colour
-from cxrbench.hashing import canonical_hash
-from cxrbench.stages import extract_features
+from cxrbench.film_features import extract_features
 
 CLASSES = ("a",)
 
@@ -159,7 +158,6 @@ def test_features_of_another_precision_or_device_are_not_taken_from_the_cache(ma
     films, cache = Images(noise(2, 32), np.zeros(2, np.int64), CLASSES), Cache(tmp_path / "cache")
     ways = [("float32", "cpu"), ("bfloat16", "cpu"), ("float32", "cuda"), ("bfloat16", "cuda")]
     for _ in range(2):
-        found = [extract_features(films, "k", make(way), device, cache, no_progress)[0, 0] for way, device in ways]
+        found = [extract_features(films, make(way), device, cache, no_progress)[0, 0] for way, device in ways]
         assert found == [1, 2, 3, 4]
     assert asked == ways
-    assert cache.has("features", canonical_hash(["k", "inception", make().weights_sha256()]))  # as in older caches
