@@ -195,7 +195,7 @@ def seconds_by_trial(plan, costs):
 
 
 def test_every_kind_of_trial_has_its_own_price():
-    plan, _ = plan_of("classical")
+    plan, _ = plan_of("classical", controls=("noise", "copy"))
     found = seconds_by_trial(plan, costs_of(plan))
     training = 10 + (SPEC.classifier_steps - 1) * 2 + (8 * 20 + 30 + 7) * 0.5
     longer = training + SPEC.classifier_steps * 2
@@ -208,8 +208,9 @@ def test_every_kind_of_trial_has_its_own_price():
     assert found["small-cnn on real films with 1 x classical (copy-adjusted), seed 0"] == pytest.approx(training + 1)
     assert found["fidelity of classical, seed 0"] == pytest.approx(fit + 2 * 64 * 0.5 + measured)  # chunks of 64
     assert found["fidelity of noise, seed 0"] == pytest.approx(fit + 2 * 50 * 0.5 + measured)  # asked once
+    assert found["fidelity of copy, seed 0"] == pytest.approx(fit + 2 * 50 * 0.5 + measured - 20 * 0.1)  # real films
     assert found["memorization of classical, seed 0"] == pytest.approx(3)
-    real = (2 * 20 + 2 * 30) * 0.1 + (1 + 2 / 4) * (6 + SPEC.floor_halves * 1)  # a bank of 30 of each class
+    real = 2 * 30 * 0.1 + (1 + 2 / 4) * (6 + SPEC.floor_halves * 1)  # a bank of 30 of each class
     assert found["fidelity of real held-out films"] == pytest.approx(real)
     assert found["throughput of small-cnn"] == pytest.approx(10 + (4 * (1 + 3) - 1) * 2)
 

@@ -21,6 +21,7 @@ from cxrbench.synthesis import SAMPLE_CHUNK
 from cxrbench.throughput import LEAST_CYCLES
 
 VALIDATION_LOOKS = 8  # of a classifier's fit, about
+GIVING_BACK = ("copy", "oversample", "shuffle", "oracle")  # roles of the controls whose films are real ones
 FILM_COPIES = 3  # of the films of a trial, in memory at once, about
 
 
@@ -165,14 +166,20 @@ class TrialCosts:
         return _fit_seconds(cost, self.spec.generator_steps) + sampled * cost.film_seconds
 
     def _fidelity(self, trial: Trial) -> float:
-        """Features and measures; where the films are real, the reference's features and the floor, too."""
+        """Features and measures; where the films are real, the floor, too.
+
+        Every film's features are extracted once: those of the real films belong to the floor, which is drawn from most
+        of them, and controls that give them back need none.
+        """
         measures, compared = self.calibration.measures, self.films.compared
         groups = [*compared.values(), sum(compared.values())]
         pairs = sum(count**2 for count in groups) / measures.films**2
         films, seconds = sum(compared.values()), measures.fidelity
         if trial.generator is None:
             bank = sum(2 * n + min(n, self.films.train[label] - n) for label, n in compared.items())
-            films, seconds = 2 * films + bank, seconds + self.spec.floor_halves * measures.floor
+            films, seconds = bank, seconds + self.spec.floor_halves * measures.floor
+        elif trial.generator.control in GIVING_BACK:
+            films = 0
         features = sum(self.calibration.extractors[name].film_seconds for name in trial.extractors)
         return films * features + pairs * seconds
 
