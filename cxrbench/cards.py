@@ -79,10 +79,13 @@ def card_of(registry: Registry[T], text: str, cache: Cache | None) -> Card:
     def build(folder: Path) -> None:
         (folder / CARD).write_text(describe(*registry.parse(text)).model_dump_json(), encoding="utf-8")
 
-    card = _read(cache.get(STAGE, key, build))
-    if any(source_hash(name) != digest for name, digest in card.identity["source"].items()):
-        cache.drop(STAGE, key)  # a base class in another package was edited
+    try:
         card = _read(cache.get(STAGE, key, build))
+        if any(source_hash(name) != digest for name, digest in card.identity["source"].items()):
+            cache.drop(STAGE, key)  # a base class in another package was edited
+            card = _read(cache.get(STAGE, key, build))
+    except OSError:  # the cache's disk is full or read-only: that costs time, and a plan needs nothing else of it
+        return describe(*registry.parse(text))
     return card
 
 

@@ -1,5 +1,6 @@
 """Cards: what is kept of a plug-in is what its class says, and never of another source than today's."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -119,6 +120,16 @@ def test_nothing_is_kept_of_a_plugin_without_source_or_of_this_process(things, t
     things.register("here")(dataclass(type("Here", (), {"__module__": __name__})))
     assert card_of(things, "here", cache).params == {}
     assert kept(cache) == []
+
+
+def test_a_full_disk_costs_an_import_and_no_more(things, tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = Cache(tmp_path / "cache")
+    monkeypatch.setattr("cxrbench.cache.write_atomically", full)
+    assert card_of(things, "thing", cache) == describe(*things.parse("thing"))
+    assert kept(cache) == [] or not cache.has(STAGE, kept(cache)[0].parent.name)  # nothing is taken for whole
 
 
 @pytest.mark.parametrize(("text", "said"), [("thong", "did you mean thing"), ("thing:w=1", "no parameter 'w'")])
