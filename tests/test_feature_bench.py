@@ -54,7 +54,7 @@ def test_films_are_taken_from_each_class_by_turns():
 
 
 def test_batch_norms_normalise_the_films_they_have_seen(tmp_path):
-    films = RNG.integers(0, 256, (4, 1, 75, 75), dtype=np.uint8)
+    films = np.random.default_rng(0).integers(0, 256, (4, 1, 75, 75), dtype=np.uint8)
     write_random_weights(tmp_path / "plain.pth")
     write_random_weights(tmp_path / "normalised.pth", films)
     plain, seen = (torch.load(tmp_path / f"{name}.pth", weights_only=True) for name in ("plain", "normalised"))
@@ -64,7 +64,8 @@ def test_batch_norms_normalise_the_films_they_have_seen(tmp_path):
     assert (plain[f"{name}.bn.running_var"] == 1).all()
     assert not (seen[f"{name}.bn.running_var"] == 1).any()
     call, alone = torch_fidelity_ways(tmp_path / "plain.pth", "cpu").values()
-    np.testing.assert_allclose(call(films), alone(films), rtol=1e-4)
+    # Features reach 1, and some are 0 but for what rounding to float32 leaves of sums: 1.2e-7 is its epsilon.
+    np.testing.assert_allclose(call(films), alone(films), rtol=1e-4, atol=1.2e-7)
 
 
 @pytest.fixture
