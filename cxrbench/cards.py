@@ -117,11 +117,11 @@ class PlugIns(Mapping[str, T]):
         return len(self._texts)
 
 
-def look_up(registry: Registry[T], texts: Sequence[str], cache: Cache | None) -> tuple[dict[str, Card], PlugIns[T]]:
-    """The cards of several plug-ins by name, and the plug-ins.
+def look_up(registry: Registry[T], texts: Sequence[str], cache: Cache | None) -> tuple[list[Card], PlugIns[T]]:
+    """The card behind each text, and the plug-ins.
 
     Raises:
         UsageError: as ``Registry.parse``.
     """
-    cards = [(text, card_of(registry, text, cache)) for text in texts]
-    return {card.name: card for _, card in cards}, PlugIns(registry, {card.name: text for text, card in cards})
+    cards = [card_of(registry, text, cache) for text in texts]
+    return cards, PlugIns(registry, {card.name: text for card, text in zip(cards, texts, strict=True)})

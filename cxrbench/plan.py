@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from cxrbench.cache import Cache
-from cxrbench.cards import Card, card_of, describe, look_up
+from cxrbench.cards import Card, describe, look_up
 from cxrbench.contracts import Classifier, FeatureExtractor, Generator, Preflight, WeightsUnavailable
 from cxrbench.errors import UsageError
 from cxrbench.external import ExternalIndex
@@ -133,9 +133,11 @@ def make_plan(
     spec, policy = request.spec, resolve_policy(request.spec.split_by, index.films)
     if request.splits > 1 and policy == "official":
         raise UsageError("--splits: the official split is fixed and cannot be drawn again; add --split-by patient")
-    generator_cards, generators = look_up(GENERATORS, (*request.generators, *request.controls), cache)
-    classifier_cards, classifiers = look_up(CLASSIFIERS, request.classifiers, cache)
-    _check_roles(request, classifier_cards, cache)
+    asked, generators = look_up(GENERATORS, (*request.generators, *request.controls), cache)
+    judges, classifiers = look_up(CLASSIFIERS, request.classifiers, cache)
+    _check_roles(request, asked[len(request.generators) :], judges)
+    # By name: who is named twice, perhaps as a control, too, runs once.
+    generator_cards, classifier_cards = ({card.name: card for card in cards} for cards in (asked, judges))
     extractors, notes = usable_extractors(request.extractors)
     grid = _Grid(
         request,
@@ -252,14 +254,14 @@ def relative_cost(trial: Trial, spec: BenchSpec) -> float:
     return float(spec.timed_steps)
 
 
-def _check_roles(request: Request, classifiers: Mapping[str, Card], cache: Cache | None) -> None:
-    for text in request.controls:
-        card = card_of(GENERATORS, text, cache)
+def _check_roles(request: Request, controls: Sequence[Card], classifiers: Sequence[Card]) -> None:
+    for card in controls:
         if card.control is None:
             raise UsageError(f"--controls {card.name}: it is no control; name it in --generators")
-    for name, card in classifiers.items():
-        if request.spec.tuning_trials > 1 and not card.tunable:
-            raise UsageError(f"--tune {request.spec.tuning_trials}: {name} proposes no other configurations of itself")
+    tried = request.spec.tuning_trials
+    for card in classifiers:
+        if tried > 1 and not card.tunable:
+            raise UsageError(f"--tune {tried}: {card.name} proposes no other configurations of itself")
 
 
 def _references(
