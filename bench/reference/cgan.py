@@ -1,4 +1,5 @@
-"""``cgan`` as a plain loop: relativistic pairs, augmentation, projection discriminator, lazy R1 and R2, average."""
+"""``cgan`` as a plain loop: relativistic pairs, augmentation, projection discriminator, lazy R1 and R2,
+variety of detail, average."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from cxrbench.contracts import Images, RunContext
 from cxrbench_baselines.generators.augment import DRAWS, augmented
 from cxrbench_baselines.generators.cgan import CGAN, average_decay
 from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGenerator
+from cxrbench_baselines.generators.detail import excess_likeness
 
 
 def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]:
@@ -45,6 +47,7 @@ def plain_cgan(plugin: CGAN, train: Images, ctx: RunContext) -> Iterator[Losses]
 
         generator_optimizer.zero_grad()
         g_loss = F.softplus(judged(real, labels) - judged(fake, labels)).mean()
+        g_loss = g_loss + plugin.variety * excess_likeness(fake, real, labels)
         g_loss.backward()
         generator_optimizer.step()
         average.update_parameters(generator)

@@ -12,6 +12,7 @@ from cxrbench.errors import UsageError
 from cxrbench_baselines.generators.augment import DRAWS, augmented
 from cxrbench_baselines.generators.cgan import CGAN
 from cxrbench_baselines.generators.cgan_nets import FAINTEST, CGANGenerator, UnitPower
+from cxrbench_baselines.generators.detail import excess_likeness
 
 
 def context(tmp_path, seed=0, budget=0):
@@ -74,6 +75,21 @@ def test_each_net_moves_at_every_step(tmp_path):
         assert 0 <= losses["discriminator_accuracy"] <= 1
         for name, net in nets_of(generator).items():
             assert any(not torch.equal(a, b) for a, b in zip(before[name], net.parameters(), strict=True)), name
+
+
+def test_variety_adds_what_generated_detail_is_too_alike_by_to_the_generators_loss(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (24, 1, 32, 32), dtype=np.uint8)
+    losses = {}
+    for variety in (0.0, 2.0):
+        generator = CGAN(width=4, discriminator_width=4, batch=6, variety=variety)
+        generator.setup(Images(pixels, np.repeat([0, 1], 12), ("a", "b")), context(tmp_path))
+        [part] = generator._parts_of_batch(0)
+        fake = generator._drawn(part)[:1].repeat(6, 1, 1, 1)
+        losses[variety] = generator._generator_loss(part, fake).item()
+    excess = excess_likeness(fake, part.real, part.labels).item()
+    assert excess > 0.5
+    assert losses[2.0] - losses[0.0] == pytest.approx(2 * excess, rel=1e-3)
 
 
 def test_unit_power_is_what_its_formula_says_forwards_and_backwards():

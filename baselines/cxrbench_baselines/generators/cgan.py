@@ -4,8 +4,9 @@ Against the seed recipe (``cgan-seed``): the discriminator is stepped every step
 of its batch and every film augmented. The objective is that of R3GAN (Huang et al., "The GAN is dead; long live the
 GAN! A modern GAN baseline", NeurIPS 2024): relativistic pairing, whose landscape has no collapsed minima, with R1
 and R2 penalties, with which it converges. The label enters as in a conditional norm (generator) and by projection
-(discriminator; Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018, equation 3). Films are sampled
-from a moving average of the weights. No batch norm anywhere: a film must not depend on the batch it is in.
+(discriminator; Miyato & Koyama, "cGANs with projection discriminator", ICLR 2018, equation 3). The generator is also
+held to the variety of real films' detail (``detail.py``), which that objective does not see. Films are sampled from a
+moving average of the weights. No batch norm anywhere: a film must not depend on the batch it is in.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches, step_noise
 from cxrbench_baselines.generators.augment import DRAWS, augmented
 from cxrbench_baselines.generators.cgan_nets import CGANDiscriminator, CGANGenerator
+from cxrbench_baselines.generators.detail import excess_likeness
 from cxrbench_baselines.generators.stabilisers import r1_penalty
 from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets
 from cxrbench_baselines.nets import adam, averaged, frozen, on_device, precision, seed_everything
@@ -62,8 +64,9 @@ class CGAN(TwoNetGenerator):
     average_over: share of the budget that the moving average of the generator's weights goes back: over more it keeps
         the beginning, over less it is as restless as the weights.
     augment: show the discriminator augmented films.
+    variety: weight of the loss on films whose detail is more alike than real films' is.
     accumulate: equal parts that a batch is computed in, their gradients added before a step: less memory, more time.
-        Where the discriminator looks at the spread of films, it is that of a part.
+        Spread and likeness of films are those of a part.
     """
 
     latent: int = 64
@@ -75,6 +78,7 @@ class CGAN(TwoNetGenerator):
     penalty_every: int = 8
     average_over: float = 0.1
     augment: bool = True
+    variety: float = 3.0
     accumulate: int = 1
 
     _budget: int = field(default=0, init=False, repr=False, compare=False)
@@ -180,7 +184,8 @@ class CGAN(TwoNetGenerator):
             with torch.no_grad():
                 beside = nets.discriminator(self._shown(part.real, views[:, 2]), part.labels).float()
             judged = nets.discriminator(self._shown(fake, views[:, 3]), part.labels).float()
-            return F.softplus(beside - judged).mean()
+            loss = F.softplus(beside - judged).mean()
+            return loss + self.variety * excess_likeness(fake, part.real, part.labels)
 
     def build_generator(self) -> CGANGenerator:
         return CGANGenerator(**self._facts, width=self.width, latent=self.latent)
