@@ -67,7 +67,7 @@ class Row:
 
 FAMILY = {  # a row's name is that of its files
     "cgan-seed-300px": Row("cgan-seed", 500, size=300, measured_at=(64, 300)),
-    "cgan": Row("cgan", 18000),
+    "cgan": Row("cgan", 16000),
     "dcgan": Row("dcgan", 5000),
     "acgan": Row("acgan", 600),
     "wgan-gp": Row("wgan-gp:width=32:batch=32", 800),
