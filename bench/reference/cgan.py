@@ -1,5 +1,4 @@
-"""``cgan`` as a plain loop: relativistic pairs, augmentation, projection discriminator, lazy R1 and R2,
-variety of detail, average."""
+"""``cgan`` as a plain loop: relativistic pairs, augmentation, projection, lazy R1 and R2, varied detail, average."""
 
 from __future__ import annotations
 
