@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -305,10 +306,24 @@ def test_bad_options_end_in_one_line(run, options, message, capsys):
     assert printed.err.count("\n") == 1
 
 
-def test_a_profile_names_the_operators_that_take_the_time(few_films):
-    page = profile_page("small-cnn", Cell("classifier", NARROW["small-cnn"], size=32), "cpu")
+def test_a_profile_names_the_operators_that_take_the_time_and_what_they_leave_to_gain(few_films):
+    page = profile_page("small-cnn", Cell("classifier", NARROW["small-cnn"], size=32), "cpu", seconds=0.5)
     rows = [[part.strip() for part in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
     own = [float(row[1]) for row in rows]
     assert own == sorted(own, reverse=True)
     calls = {row[0]: float(row[3]) for row in rows}
     assert calls["`aten::convolution_backward`"] == 4  # four convolutions, in each step once
+
+    wall, arithmetic, ratio, limit = (
+        float(re.search(pattern, " ".join(page.split()))[1])
+        for pattern in (
+            r"([\d.]+) ms of wall time",
+            r"products of matrices alone take ([\d.]+) ms",
+            r"ours is ([\d.]+) times as fast",
+            r"it would be \*\*([\d.]+) times",
+        )
+    )
+    shown = sum(float(row[1]) for row in rows if any(part in row[0] for part in ("convolution", "mm")))
+    assert shown <= arithmetic + 0.1  # some of those that are not shown count, too
+    assert arithmetic < wall
+    assert limit == pytest.approx(ratio * wall / arithmetic, rel=0.2)  # what the page says is rounded
