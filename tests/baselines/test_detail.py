@@ -47,7 +47,22 @@ def test_films_as_varied_as_the_real_ones_are_left_alone():
 def test_only_films_of_a_class_are_compared():
     film, other = torch.randn(1, 1, 32, 32).repeat(4, 1, 1, 1), torch.randn(4, 1, 32, 32)
     assert excess_likeness(film, other, torch.arange(4)).item() == 0.0
-    assert excess_likeness(film, other, torch.tensor([0, 1, 2, 0])).item() > 0.9
+    assert excess_likeness(film, other, torch.tensor([0, 1, 2, 0])).item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_one_class_repeats_is_not_made_good_by_another():
+    """Real films of the first class are twins, generated ones of the second: on the whole, they are as much alike."""
+    one, two, three, four = torch.randn(4, 1, 1, 32, 32)
+    labels = torch.tensor([0, 0, 1, 1])
+    generated, real = torch.cat([one, two, three, three]), torch.cat([one, one, three, four])
+    assert excess_likeness(generated, real, labels).item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_single_pair_of_twins_counts_among_many_films_as_much_as_among_few():
+    """Twins are two films of eight, but one pair of twenty-eight, of which a mean over pairs would see nothing."""
+    films, labels = torch.randn(8, 1, 32, 32), torch.zeros(8, dtype=torch.int64)
+    twins = torch.cat([films[:7], films[:1]])
+    assert excess_likeness(twins, films, labels).item() == pytest.approx(2 / 8, abs=0.01)
 
 
 @pytest.mark.parametrize("size", [8, 16])

@@ -64,7 +64,7 @@ class CGAN(TwoNetGenerator):
     average_over: share of the budget that the moving average of the generator's weights goes back: over more it keeps
         the beginning, over less it is as restless as the weights.
     augment: show the discriminator augmented films.
-    variety: weight of the loss on films whose detail is more alike than real films' is.
+    variety: weight of the loss on films whose detail has a nearer twin than real films' has; 0: there is none.
     accumulate: equal parts that a batch is computed in, their gradients added before a step: less memory, more time.
         Spread and likeness of films are those of a part.
     """
@@ -78,7 +78,7 @@ class CGAN(TwoNetGenerator):
     penalty_every: int = 8
     average_over: float = 0.1
     augment: bool = True
-    variety: float = 3.0
+    variety: float = 1.0
     accumulate: int = 1
 
     _budget: int = field(default=0, init=False, repr=False, compare=False)
@@ -185,7 +185,9 @@ class CGAN(TwoNetGenerator):
                 beside = nets.discriminator(self._shown(part.real, views[:, 2]), part.labels).float()
             judged = nets.discriminator(self._shown(fake, views[:, 3]), part.labels).float()
             loss = F.softplus(beside - judged).mean()
-            return loss + self.variety * excess_likeness(fake, part.real, part.labels)
+            if self.variety:
+                loss = loss + self.variety * excess_likeness(fake, part.real, part.labels)
+            return loss
 
     def build_generator(self) -> CGANGenerator:
         return CGANGenerator(**self._facts, width=self.width, latent=self.latent)

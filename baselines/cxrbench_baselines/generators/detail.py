@@ -21,20 +21,22 @@ FAINTEST = 0.01  # length of detail below which a film counts as having none: at
 def excess_likeness(generated: Tensor, real: Tensor, labels: Tensor) -> Tensor:
     """How much more alike the detail of generated films is than that of real ones; a scalar, 0 where it is not.
 
-    The likeness of two films is the squared cosine of their detail in one octave of resolution; the mean over all
-    pairs is one over the number of patterns, were they orthogonal and equally frequent. To hold a generated batch to
-    the kernel of a real one is the idea of Elfeki et al., "GDPP: learning diverse generations using determinantal
-    point processes" (ICML 2019); of its eigenvalues this takes the sum of squares, and of pixels, not of the
-    discriminator's maps, which can be blind to what repeats.
+    The likeness of two films is the squared cosine of their detail in one octave of resolution. Of each film that to
+    its nearest fellow counts, and the mean of a class must not exceed that of as many real films of the class. To hold
+    a generated batch to the kernel of a real one is the idea of Elfeki et al., "GDPP: learning diverse generations
+    using determinantal point processes" (ICML 2019); this looks not at eigenvalues but at what a film's twin shows in,
+    and at pixels, not at the discriminator's maps, which can be blind to what repeats.
 
     Args:
         generated, real: ``[B, 1, size, size]``, film by film of the same class.
-        labels: ``[B]``. Films of a class are compared; where no class has two, nothing is.
+        labels: ``[B]``. Films of a class are compared; one that has no fellow counts as like no other.
     """
     with full_precision(generated.device):
-        mates = (labels[:, None] == labels).float().fill_diagonal_(0.0)
+        fellows = (labels[:, None] == labels).float()
+        within = fellows / fellows.sum(dim=1, keepdim=True)  # films to means over their class, film by film
+        others = fellows.fill_diagonal_(0.0)
         excess = [
-            F.relu(_likeness(ours, mates) - _likeness(theirs, mates))
+            F.relu(within @ (_likeness(ours, others) - _likeness(theirs, others))).mean()
             for ours, theirs in zip(_octaves(generated.float()), _octaves(real.float()), strict=True)
         ]
         return torch.stack(excess).sum() if excess else generated.new_zeros(())
@@ -51,7 +53,7 @@ def _octaves(films: Tensor) -> list[Tensor]:
     return found
 
 
-def _likeness(detail: Tensor, mates: Tensor) -> Tensor:
-    """Mean squared cosine of the pairs that ``mates`` ``[B, B]`` is 1 for."""
+def _likeness(detail: Tensor, others: Tensor) -> Tensor:
+    """``[B]``: of each film the squared cosine with its nearest, among those that ``others`` ``[B, B]`` is 1 for."""
     directions = F.normalize(detail, dim=1, eps=FAINTEST)
-    return ((directions @ directions.T).square() * mates).sum() / mates.sum().clamp_min(1.0)
+    return ((directions @ directions.T).square() * others).amax(dim=1)
