@@ -1,5 +1,10 @@
 """Work that is counted, done or imagined: operations and memory, and the seconds that follow from them."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import pytest
 import torch
 from hypothesis import given
@@ -50,6 +55,25 @@ def test_imagined_work_counts_as_done_work_does_and_computes_nothing():
     (flops, peak), (imagined_flops, imagined_peak) = counts
     assert imagined_flops == flops > 0
     assert imagined_peak == pytest.approx(peak, rel=0.2)  # a weight and its imagined double count as two
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_process_forked_after_imagined_work_can_still_differentiate():
+    """In a process of its own: autograd decides once, at the first backward."""
+    code = """
+        import os, torch
+        from cxrbench.costs.work import counting
+        with counting(imagined=True):
+            torch.ones(3, requires_grad=True).sum().backward()
+        child = os.fork()
+        if child == 0:
+            os._exit(int(torch.autograd.grad((weight := torch.ones(3, requires_grad=True)).sum(), weight)[0].sum()))
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "3"
 
 
 def test_an_average_that_asks_how_many_steps_it_is_of_can_be_imagined():

@@ -84,6 +84,11 @@ def counting(*, imagined: bool = False) -> Iterator[Work]:
     Args:
         imagined: torch computes shapes and no values; what was touched is of no use afterwards.
     """
+    if imagined:
+        # Autograd decides at the first backward of a process whether it needs threads. An imagined one makes it start
+        # them, and no process that is forked later could differentiate; a real one, that it needs none on a CPU.
+        with torch.enable_grad():
+            torch.ones(1, requires_grad=True).sum().backward()
     shapes_alone = FakeTensorMode(allow_non_fake_inputs=True) if imagined else contextlib.nullcontext()
     with shapes_alone, Work(imagined) as found:
         yield found
