@@ -24,6 +24,7 @@ from cxrbench.stages import DataIndex, split_key
 # Of every control, whatever ratios are asked for: a further ratio must add trials and change none.
 CONTROL_RATIO = 1.0
 SEED_STRIDE = 1000  # generator seeds of a run are fewer
+GIVING_BACK = ("copy", "oversample", "shuffle", "oracle")  # roles of the controls whose films are real ones
 
 PlugInKind = Literal["generator", "classifier"]
 PlugInT = TypeVar("PlugInT", Generator, Classifier)
@@ -242,15 +243,18 @@ class _Grid:
 
 
 def relative_cost(trial: Trial, spec: BenchSpec) -> float:
-    """A trial's share of the work, for the progress bar; fits are charged to the fidelity trial."""
+    """A trial's share of the work, for the progress bar and for dealing trials out; fits are charged to the fidelity
+    trial. One is about a step of ``small-cnn``; the factors are those of results/throughput/plan.json."""
     if trial.kind == "utility":
         return spec.classifier_steps * spec.tuning_trials * (spec.longer if trial.arm == "longer" else 1.0)
     if trial.kind == "external":  # its classifier is trained by the utility trial before it
         return spec.classifier_steps * 0.05
     if trial.kind == "fidelity":
-        if trial.generator is None:  # its floor is that of many pairs of halves
-            return 15.0 * spec.fidelity_images
-        return 3.0 * spec.fidelity_images + (1.5 * spec.generator_steps if trial.generator.control is None else 0.0)
+        if trial.generator is None:  # its floor is that of many pairs of halves, and it extracts what others find
+            return 7.0 * spec.fidelity_images
+        if trial.generator.control in GIVING_BACK:
+            return 1.0 * spec.fidelity_images
+        return 3.0 * spec.fidelity_images + (5.0 * spec.generator_steps if trial.generator.control is None else 0.0)
     return float(spec.timed_steps)
 
 

@@ -13,7 +13,7 @@ from cxrbench.contracts import AskedOnce
 from cxrbench.costs.calibration import Calibration, calibrate
 from cxrbench.costs.plugins import PluginCost
 from cxrbench.executors.packing import packed
-from cxrbench.plan import Plan, relative_cost
+from cxrbench.plan import GIVING_BACK, Plan, relative_cost
 from cxrbench.records import PluginRef, Trial
 from cxrbench.spec import BenchSpec
 from cxrbench.stages import DataIndex, class_counts
@@ -21,7 +21,6 @@ from cxrbench.synthesis import SAMPLE_CHUNK
 from cxrbench.throughput import LEAST_CYCLES
 
 VALIDATION_LOOKS = 8  # of a classifier's fit, about
-GIVING_BACK = ("copy", "oversample", "shuffle", "oracle")  # roles of the controls whose films are real ones
 FILM_COPIES = 3  # of the films of a trial, in memory at once, about
 
 
