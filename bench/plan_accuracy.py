@@ -4,7 +4,8 @@
 
 Everything is made anew, in a folder that is deleted afterwards. With one job the truth is counted in CPU seconds of
 the trial's one thread, which other programs change little; with more, or on a GPU, in wall seconds, for which the
-machine must be idle.
+machine must be idle. Trials of throughput have all cores, whose threads take CPU time while they wait for each other:
+they are always counted in wall seconds.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def compare(prediction: Prediction, meter: Meter, *, by_cpu: bool) -> list[dict[
     ``predicted_mib`` and ``true_mib`` (largest; true ones only where they can be known).
 
     Args:
-        by_cpu: the truth is CPU seconds; else wall seconds.
+        by_cpu: the truth is CPU seconds, but of trials that have more than one thread; else wall seconds.
     """
     kinds: dict[str, list[Trial]] = {}
     for trial in prediction.plan.trials:
@@ -132,11 +133,12 @@ def compare(prediction: Prediction, meter: Meter, *, by_cpu: bool) -> list[dict[
     for what, trials in kinds.items():
         costs = [cost for trial in trials if (cost := prediction.trials[trial.key]) is not None]
         truths = [meter.truths[trial.key] for trial in trials]
+        one_thread = by_cpu and trials[0].kind != "throughput"
         row = {
             "what": what,
             "trials": len(trials),
             "predicted": round(sum(cost.seconds for cost in costs), 3),
-            "true": round(sum(truth.cpu_seconds if by_cpu else truth.wall_seconds for truth in truths), 3),
+            "true": round(sum(truth.cpu_seconds if one_thread else truth.wall_seconds for truth in truths), 3),
             "predicted_mib": round(max(cost.peak_bytes for cost in costs) / 2**20),
         }
         peak = max(truth.peak_bytes for truth in truths)
@@ -230,7 +232,8 @@ and {found["true"]:.0f} s taken: {factor(found["predicted"], found["true"])} of 
 
 {markdown(head, table)}
 
-Seconds are {found["seconds"]} seconds, of all trials of a row together. What a process computes once (a fit, the
+Seconds are {found["seconds"]} seconds (of throughput, which has all cores: wall seconds), of all trials of a row
+together. What a process computes once (a fit, the
 features of the reference) belongs to the trial that needs it first. A copy-adjusted arm is predicted as if its
 generator had made copies: without any, its training is that of another arm, and costs nothing. MiB are the most that
 the process holds in a trial of the row; what earlier trials left in it is included in the truth.

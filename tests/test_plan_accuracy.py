@@ -48,6 +48,8 @@ def test_trials_of_a_row_are_summed_and_unknown_ones_left_out(plan):
         "true_mib": 6,
     }
     assert set(rows) == {kind_of(trial) for trial in plan.trials} - {"memorization"}
+    [timed] = [trial.describe() for trial in plan.trials if trial.kind == "throughput"]
+    assert rows[timed]["true"] == 5.0  # wall seconds: it has all cores
     walls = {row["what"]: row for row in compare(prediction, meter, by_cpu=False)}
     assert walls["small-cnn"]["true"] == 25.0
     assert "true_mib" not in walls["small-cnn"]
