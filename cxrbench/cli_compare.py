@@ -150,7 +150,8 @@ def _list_films(text: str, root: Path) -> DataIndex:
 def _choose_extractors(sides: Sequence[Given], asked: str) -> tuple[dict[str, FeatureExtractor | None], list[str]]:
     """Extractors by name (None where all features are there), and which are left out."""
     from cxrbench.feature_files import FeatureSet, check_same_extractor
-    from cxrbench.plan import parse_names, usable_extractors
+    from cxrbench.plan import parse_names
+    from cxrbench.references import usable_extractors
     from cxrbench.spec import DEFAULT_EXTRACTORS
 
     held = [side for side in sides if isinstance(side, FeatureSet)]

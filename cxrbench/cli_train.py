@@ -69,8 +69,8 @@ def train(
     from cxrbench.contracts import Diagnosed, RunContext
     from cxrbench.machine import choose_device, slow_precision_note
     from cxrbench.models import MODEL, begin_fit, load_generator, training_folder
-    from cxrbench.plan import plugin_reference
     from cxrbench.progress import make_reporter
+    from cxrbench.references import plugin_reference
     from cxrbench.registry import GENERATORS
     from cxrbench.spec import spec_of_tier
 

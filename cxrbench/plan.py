@@ -6,17 +6,16 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
 
 from cxrbench.cache import Cache
-from cxrbench.cards import Card, describe, look_up
-from cxrbench.contracts import Classifier, FeatureExtractor, Generator, Preflight, WeightsUnavailable
+from cxrbench.cards import Card, look_up
+from cxrbench.contracts import Classifier, FeatureExtractor, Generator
 from cxrbench.errors import UsageError
 from cxrbench.external import ExternalIndex
-from cxrbench.hashing import canonical_hash
 from cxrbench.machine import device_name
 from cxrbench.records import ExtractorRef, PluginRef, Setting, Trial
-from cxrbench.registry import CLASSIFIERS, EXTRACTORS, GENERATORS
+from cxrbench.references import extractor_reference, plugin_references, usable_extractors
+from cxrbench.registry import CLASSIFIERS, GENERATORS
 from cxrbench.spec import DEFAULT_CONTROLS, DEFAULT_EXTRACTORS, BenchSpec
 from cxrbench.splits import resolve_policy
 from cxrbench.stages import DataIndex, split_key
@@ -25,9 +24,6 @@ from cxrbench.stages import DataIndex, split_key
 CONTROL_RATIO = 1.0
 SEED_STRIDE = 1000  # generator seeds of a run are fewer
 GIVING_BACK = ("copy", "oversample", "shuffle", "oracle")  # roles of the controls whose films are real ones
-
-PlugInKind = Literal["generator", "classifier"]
-PlugInT = TypeVar("PlugInT", Generator, Classifier)
 
 
 @dataclass(frozen=True)
@@ -142,9 +138,9 @@ def make_plan(
     extractors, notes = usable_extractors(request.extractors)
     grid = _Grid(
         request,
-        _references(generator_cards, generators, "generator", spec.image_size),
-        _references(classifier_cards, classifiers, "classifier", spec.image_size),
-        {name: _extractor_reference(extractor) for name, extractor in extractors.items()},
+        plugin_references(generator_cards, generators, "generator", spec.image_size),
+        plugin_references(classifier_cards, classifiers, "classifier", spec.image_size),
+        {name: extractor_reference(extractor) for name, extractor in extractors.items()},
         external,
     )
     trials: list[Trial] = []
@@ -266,59 +262,3 @@ def _check_roles(request: Request, controls: Sequence[Card], classifiers: Sequen
     for card in classifiers:
         if tried > 1 and not card.tunable:
             raise UsageError(f"--tune {tried}: {card.name} proposes no other configurations of itself")
-
-
-def _references(
-    cards: Mapping[str, Card], plugins: Mapping[str, PlugInT], kind: PlugInKind, size: int
-) -> list[PluginRef]:
-    return [
-        _reference(card, kind, _files(plugins[name], size) if card.preflight else {}) for name, card in cards.items()
-    ]
-
-
-def plugin_reference(name: str, plugin: Generator | Classifier, kind: PlugInKind, size: int) -> PluginRef:
-    """A plug-in as trials name it, for films of ``size`` pixels; ``name`` is what ``Registry.parse`` returned.
-
-    Raises:
-        UsageError: its preflight fails.
-    """
-    return _reference(describe(name, plugin), kind, _files(plugin, size))
-
-
-def _files(plugin: Generator | Classifier, size: int) -> dict[str, str]:
-    return dict(plugin.preflight(size)) if isinstance(plugin, Preflight) else {}
-
-
-def _reference(card: Card, kind: PlugInKind, files: Mapping[str, str]) -> PluginRef:
-    identity = canonical_hash({**card.identity, "files": dict(files)})
-    return PluginRef(name=card.name, kind=kind, params=card.params, identity=identity, control=card.control)
-
-
-def usable_extractors(names: Sequence[str]) -> tuple[dict[str, FeatureExtractor], list[str]]:
-    """Those extractors whose weights can be had, by name, and a note on each of the others.
-
-    Raises:
-        UsageError: an unknown name, or none can be used.
-    """
-    usable: dict[str, FeatureExtractor] = {}
-    notes: list[str] = []
-    for name in names:
-        extractor = EXTRACTORS.create(name)
-        try:
-            extractor.weights_sha256()
-        except WeightsUnavailable as error:
-            notes.append(f"{extractor.fd_label} is left out: {error}")
-        else:
-            usable[name] = extractor
-    if not usable:
-        raise UsageError("no feature extractor can be used: " + "; ".join(notes))
-    return usable, notes
-
-
-def _extractor_reference(extractor: FeatureExtractor) -> ExtractorRef:
-    return ExtractorRef(
-        weights=extractor.weights_sha256(),
-        fd_label=extractor.fd_label,
-        kd_label=extractor.kd_label,
-        resize=extractor.resize,
-    )

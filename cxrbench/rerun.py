@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from cxrbench.asked import Asked, prepare, request_of
-from cxrbench.contracts import Preflight
 from cxrbench.errors import UsageError
-from cxrbench.hashing import canonical_hash, plugin_identity
+from cxrbench.hashing import plugin_identity
 from cxrbench.records import PluginRef, Record, Trial
+from cxrbench.references import files_of, identity_of
 from cxrbench.spec import DEFAULT_EXTRACTORS
 
 if TYPE_CHECKING:  # they import torch
@@ -199,9 +199,9 @@ def _plugin_differences(recorded: PluginRef, planned: PluginRef, plugin: object,
         if _value(recorded.params, name) != _value(planned.params, name)
     ]
     lines = [f"{who}: parameters differ: {'; '.join(changed)}"] if changed else []
-    files = plugin.preflight(size) if isinstance(plugin, Preflight) else {}
-    identity = {**plugin_identity(planned.name.partition(":")[0], plugin), "files": dict(files)}
-    if canonical_hash({**identity, "params": recorded.params}) != recorded.identity:
+    files = files_of(plugin, size)
+    as_recorded = {**plugin_identity(planned.name.partition(":")[0], plugin), "params": recorded.params}
+    if identity_of(as_recorded, files) != recorded.identity:
         # The record keeps one hash of both: which of them differs cannot be told where there are files.
         listed = ", ".join(f"{name} {digest[:12]}" for name, digest in files.items())
         lines.append(f"{who}: source or files differ (files here: {listed})" if files else f"{who}: source differs")

@@ -16,7 +16,7 @@ LAYERS = [
     {"registry"},
     {"cards", "datasets", "features", "fetch", "metrics", "store"},
     {"loading", "stages", "film_features", "feature_files", "throughput", "progress", "statistics"},
-    {"external", "synthesis", "learning", "comparison"},
+    {"external", "synthesis", "learning", "comparison", "references"},
     {"plan", "executors", "checks", "audit"},
     {"workbench", "costs"},
     {"asked", "recipes", "runner", "report", "verification", "rerun", "rescoring", "models", "film_files"},

@@ -25,7 +25,7 @@ from cxrbench.models import (
     save_model,
     training_folder,
 )
-from cxrbench.plan import plugin_reference
+from cxrbench.references import plugin_reference
 from cxrbench.registry import GENERATORS
 from cxrbench_baselines.generators.classical import Classical
 

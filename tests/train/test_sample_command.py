@@ -12,7 +12,7 @@ from cxrbench.checks import toy_films
 from cxrbench.contracts import RunContext
 from cxrbench.datasets.resolve import resolve_dataset
 from cxrbench.models import Fit, code_of, find_model, load_generator, read_model, save_model
-from cxrbench.plan import plugin_reference
+from cxrbench.references import plugin_reference
 from cxrbench_baselines.generators.classical import Classical
 
 

@@ -13,7 +13,7 @@ from cxrbench.contracts import RunContext
 from cxrbench.datasets.resolve import resolve_dataset
 from cxrbench.errors import Diverged, UsageError
 from cxrbench.models import read_model
-from cxrbench.plan import plugin_reference
+from cxrbench.references import plugin_reference
 from cxrbench.registry import GENERATORS
 from cxrbench.spec import spec_of_tier
 from cxrbench.stages import index_data, load_and_split
