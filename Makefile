@@ -13,7 +13,7 @@ run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
 	$(BIN)/cxrbench run --results results/local $(RUN_FLAGS)
 
 test: $(STAMP) lint  ## what CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # a worker a core: small nets gain nothing from a second thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # a worker a core; what a file's tests share is made once
 
 test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m "slow and not gpu"

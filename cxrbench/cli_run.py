@@ -130,7 +130,6 @@ def run(
     store, index, planned = _prepare(asked, results, weights, quiet=quiet)
 
     from cxrbench.cache import Cache, default_cache_root
-    from cxrbench.machine import slow_precision_note
     from cxrbench.progress import make_reporter
     from cxrbench.recipes import keep_recipe
     from cxrbench.report.analysis import analyse_store
@@ -139,8 +138,7 @@ def run(
     from cxrbench.runner import run_plan
 
     reporter = make_reporter(quiet)
-    slow = filter(None, [slow_precision_note(planned.request.device)])
-    for note in [*slow, *planned.notes, *(planned.external.notes if planned.external else ())]:
+    for note in [*planned.notes, *(planned.external.notes if planned.external else ())]:
         reporter.say(f"note: {note}")
     if study:
         keep_recipe(results, study, index.hash, planned.request.spec.hash)

@@ -80,14 +80,14 @@ def train(
     name, plugin = GENERATORS.parse(generator)
     reference = plugin_reference(name, plugin, "generator", spec.image_size)
     reporter, folder = make_reporter(quiet), out.expanduser()
-    if slow := slow_precision_note(chosen):
-        reporter.say(f"note: {slow}")
     try:
         index = cleaned(_index(data, labels), clean, chosen, quiet=quiet)
         with training_folder(folder, publish=index.dataset.redistributable):
             loaded = _load(index, spec, reporter)
             fit = _describe(plugin, reference, index, loaded, spec, seed)
             there = begin_fit(folder, fit)
+            if there is None and (slow := slow_precision_note(chosen)):
+                reporter.say(f"note: {slow}")
             progress = partial(reporter.step, _training(name))
             ctx = RunContext(seed, chosen, fit.steps, folder / "training", progress, save_every)
             model = there or _train(plugin, fit, loaded, ctx, folder, reporter)

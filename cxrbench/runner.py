@@ -14,7 +14,7 @@ from cxrbench.executors.local import Measure, Measurement, run_here
 from cxrbench.executors.packing import packed
 from cxrbench.executors.processes import can_fork, run_side_by_side
 from cxrbench.external import ExternalData, ExternalIndex, load_external
-from cxrbench.machine import computing_with, describe_machine, memory_bytes, usable_cores
+from cxrbench.machine import computing_with, describe_machine, memory_bytes, slow_precision_note, usable_cores
 from cxrbench.plan import Plan, relative_cost
 from cxrbench.progress import Reporter
 from cxrbench.records import Record, Status, Trial
@@ -83,6 +83,8 @@ def run_plan(
     try:
         # Every split first: what its gate refuses must not be found after hours of another split.
         benches = {seed: _prepare(plan, index, wants_external, seed, cache, reporter, fresh) for seed in splits}
+        if slow := slow_precision_note(device):
+            reporter.say(f"note: {slow}")
 
         def measure(trial: Trial, progress: Progress) -> Measurement:
             return benches[trial.setting.split_seed].measure(trial, progress)

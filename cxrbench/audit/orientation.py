@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.duplicates import SYMMETRIES, Symmetry
+from cxrbench.machine import cpu_has_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,7 @@ def fit_net(films: torch.Tensor, seed: int, device: str, progress: Callable[[int
             rows = torch.randint(len(films), (BATCH,), generator=generator)
             batch, turned, inverted, stretched = _corrupt(films[rows], generator)
             batch, turned, inverted, stretched = (x.to(device) for x in (batch, turned, inverted, stretched))
-            with torch.autocast(device, torch.bfloat16):
+            with _precision(device):
                 out = net(batch.contiguous(memory_format=torch.channels_last)).float()
             loss = cross_entropy(out[:, :8], turned)
             loss = loss + binary_cross_entropy_with_logits(out[:, 8], inverted)
@@ -96,13 +97,19 @@ def fit_net(films: torch.Tensor, seed: int, device: str, progress: Callable[[int
     return net.eval()
 
 
+def _precision(device: str) -> torch.autocast:
+    import torch
+
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or cpu_has_bf16())
+
+
 def judge(net: nn.Module, films: torch.Tensor, device: str) -> Orientation:
     """What the net says of ``films`` (as ``shrink`` gives), averaged over all turns and inversions."""
     import torch
 
     table = torch.from_numpy(_composition())
     turned, inverted, stretched = torch.zeros(len(films), 8), torch.zeros(len(films)), torch.zeros(len(films))
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+    with torch.inference_mode(), _precision(device):
         for start in range(0, len(films), 512):
             part = films[start : start + 512].to(device)
             rows = slice(start, start + len(part))

@@ -17,13 +17,21 @@ from cxrbench.store import Store
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(orientation, "STEPS", 120)
+    monkeypatch.setattr(orientation, "BATCH", 64)
     monkeypatch.setattr(looks, "STRANGERS", 10)
 
 
 @pytest.fixture
-def faulty(tmp_path):
+def one_cache(tmp_path_factory, monkeypatch):
+    """The tests that audit the same films share a cache: whichever is first examines them."""
+    folder = tmp_path_factory.getbasetemp() / "cache-of-audits"
+    monkeypatch.setenv("CXRBENCH_CACHE", str(folder))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
     """A hundred phantom films in three folders, with one fault of several kinds."""
-    root = tmp_path / "films"
+    root = tmp_path_factory.mktemp("faulty") / "films"
     phantom = Phantom(patients_per_class=34, max_films=1)
     for film in phantom.listing().films:
         path = root / f"{film.file}.png"
@@ -51,7 +59,7 @@ def read_findings(folder):
 
 
 def test_planted_faults_are_found_and_shown_and_the_second_audit_is_read_from_the_cache(
-    cli, faulty, tmp_path, capsys, monkeypatch
+    cli, faulty, one_cache, tmp_path, capsys, monkeypatch
 ):
     results = tmp_path / "results"
     assert cli("audit", faulty, "--results", results, "--device", "cpu") == 0
@@ -84,7 +92,7 @@ def test_planted_faults_are_found_and_shown_and_the_second_audit_is_read_from_th
     capsys.readouterr()
 
 
-def test_a_policy_removes_what_was_found_and_the_page_lists_it(cli, faulty, tmp_path, capsys):
+def test_a_policy_removes_what_was_found_and_the_page_lists_it(cli, faulty, one_cache, tmp_path, capsys):
     results = tmp_path / "results"
     arguments = [
         "--data",

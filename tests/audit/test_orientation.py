@@ -87,3 +87,10 @@ def test_the_same_seed_gives_the_same_net(films, monkeypatch):
     small = shrink(films[:20])
     one, other = (judge(fit_net(small, 4, "cpu", no_progress), small, "cpu").flipped for _ in range(2))
     assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_cpu_that_has_no_bf16_computes_in_float32(monkeypatch, has):
+    monkeypatch.setattr(orientation, "cpu_has_bf16", lambda: has)
+    with orientation._precision("cpu"):
+        assert torch.is_autocast_enabled("cpu") == has
