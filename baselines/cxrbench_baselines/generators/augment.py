@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-from cxrbench_baselines.nets import full_precision
 
 DRAWS = 6  # numbers that one film's augmentation takes
 BRIGHTNESS = 0.5  # range of the shift, of grey levels in [-1, 1]
@@ -40,10 +37,19 @@ def augmented(films: Tensor, draws: Tensor) -> Tensor:
 
 
 def _moved(films: Tensor, pixels: Tensor) -> Tensor:
-    """Films moved by whole pixels ``[B, 2]``; zeros, a middle grey, come in at the edge."""
-    with full_precision(films.device):  # rounded places would double rows and drop others
-        matrix = torch.zeros(len(films), 2, 3, device=films.device)
-        matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
-        matrix[:, :, 2] = pixels * 2 / films.shape[-1]
-        grid = F.affine_grid(matrix, list(films.shape), align_corners=False)
-        return F.grid_sample(films.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    """Films moved by whole pixels ``[B, 2]``; zeros, a middle grey, come in at the edge.
+
+    Pixels are gathered, not sampled from a grid: R1 differentiates this twice, which torch has learnt for grids only
+    after 2.11.
+    """
+    size = films.shape[-1]
+    place = torch.arange(size, device=films.device)
+    across, down = (place + pixels[:, axis, None].long() for axis in (0, 1))  # where each pixel comes from: [B, size]
+    inside = _within(down, size)[:, :, None] & _within(across, size)[:, None]
+    source = down.clamp(0, size - 1)[:, :, None] * size + across.clamp(0, size - 1)[:, None]
+    moved = films.float().flatten(1).gather(1, source.flatten(1)).view_as(films)
+    return moved * inside[:, None]
+
+
+def _within(places: Tensor, size: int) -> Tensor:
+    return (places >= 0) & (places < size)
