@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -24,6 +24,7 @@ from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches
 from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets, descend
 from cxrbench_baselines.nets import adam, frozen, full_precision, on_device, precision, seed_everything
+from cxrbench_baselines.replay import Replayed, capturable
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
@@ -31,6 +32,14 @@ GROUP = 16  # channels normalised together where the batch is not (Wu & He, tabl
 
 Normalise = Literal["batch", "group"]
 Conditioning = Literal["map", "projection"]
+
+
+@dataclass(frozen=True)
+class _Works:
+    """What the two kinds of steps do, on a GPU by replay: four films keep it busy for less time than Python takes."""
+
+    discriminator: Replayed
+    generator: Replayed
 
 
 @GENERATORS.register("cgan-seed")
@@ -62,6 +71,8 @@ class SeedCGAN(TwoNetGenerator):
 
     sampling_batch: ClassVar[int] = 16  # films of 300 px through 512 channels: memory
 
+    _works: _Works | None = field(default=None, init=False, repr=False, compare=False)
+
     def preflight(self, size: int) -> dict[str, str]:
         """Raises UsageError for films too small for the discriminator's stack."""
         if size < SMALLEST:
@@ -73,23 +84,27 @@ class SeedCGAN(TwoNetGenerator):
         seed_everything(ctx.seed)
         self._facts = {"size": train.size, "classes": len(train.classes)}
         generator = on_device(self.build_generator(), ctx.device)
-        discriminator = SeedDiscriminator(
-            **self._facts,
-            width=self.width,
-            dropout=self.dropout,
-            normalise=self.normalise,
-            conditioning=self.conditioning,
+        discriminator = on_device(
+            SeedDiscriminator(
+                **self._facts,
+                width=self.width,
+                dropout=self.dropout,
+                normalise=self.normalise,
+                conditioning=self.conditioning,
+            ),
+            ctx.device,
         )
         self._sampler = generator
         self._nets = TwoNets(
             FilmBatches(train, self.batch, ctx.device, ctx.seed),
             generator,
-            on_device(discriminator, ctx.device),
-            adam(generator, self.rate, self.beta1, 0.999),
-            adam(discriminator, self.rate, self.beta1, 0.999),
+            discriminator,
+            capturable(adam(generator, self.rate, self.beta1, 0.999), ctx.device),
+            capturable(adam(discriminator, self.rate, self.beta1, 0.999), ctx.device),
             ctx.seed,
             ctx.device,
         )
+        self._works = _Works(Replayed(self._step_discriminator, ctx.device), Replayed(self._step_generator, ctx.device))
 
     def steps_per_cycle(self) -> int:
         return self.discriminator_every
@@ -101,27 +116,39 @@ class SeedCGAN(TwoNetGenerator):
             ``generator_loss``, and where the discriminator is stepped ``discriminator_loss`` and
             ``discriminator_accuracy``, the share of real and generated films that it told rightly in that step.
         """
-        nets = self._ready()
+        nets, works = self._ready(), self._works
+        assert works is not None, "call setup first"
         real, labels = nets.batches.at(step)
         losses: dict[str, Tensor] = {}
         if step % self.discriminator_every == 0:
-            with precision(nets.device):
-                with torch.no_grad():
-                    fake = nets.generator(self._noise(2 * step), labels)
-                on_real, on_fake = nets.discriminator(real, labels), nets.discriminator(fake, labels)
-            d_loss = (
-                F.binary_cross_entropy(on_real, torch.ones_like(on_real))
-                + F.binary_cross_entropy(on_fake, torch.zeros_like(on_fake))
-            ) / 2
-            descend(d_loss, nets.discriminator_optimizer)
-            told = torch.cat([on_real > 0.5, on_fake < 0.5]).float().mean()
-            losses |= {"discriminator_loss": d_loss.detach(), "discriminator_accuracy": told}
+            losses |= works.discriminator(real, labels, self._noise(2 * step))
+        return losses | works.generator(labels, self._noise(2 * step + 1))
+
+    def finish(self, train: Images, ctx: RunContext) -> None:
+        self._works = None  # what is captured holds memory of the device
+
+    def _step_discriminator(self, real: Tensor, labels: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
+        nets = self._ready()
+        with precision(nets.device):
+            with torch.no_grad():
+                fake = nets.generator(noise, labels)
+            on_real, on_fake = nets.discriminator(real, labels), nets.discriminator(fake, labels)
+        d_loss = (
+            F.binary_cross_entropy(on_real, torch.ones_like(on_real))
+            + F.binary_cross_entropy(on_fake, torch.zeros_like(on_fake))
+        ) / 2
+        descend(d_loss, nets.discriminator_optimizer)
+        told = torch.cat([on_real > 0.5, on_fake < 0.5]).float().mean()
+        return {"discriminator_loss": d_loss.detach(), "discriminator_accuracy": told}
+
+    def _step_generator(self, labels: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
+        nets = self._ready()
         with frozen(nets.discriminator):
             with precision(nets.device):
-                judged = nets.discriminator(nets.generator(self._noise(2 * step + 1), labels), labels)
+                judged = nets.discriminator(nets.generator(noise, labels), labels)
             g_loss = F.binary_cross_entropy(judged, torch.ones_like(judged))
             descend(g_loss, nets.generator_optimizer)
-        return losses | {"generator_loss": g_loss.detach()}
+        return {"generator_loss": g_loss.detach()}
 
     def build_generator(self) -> SeedGenerator:
         return SeedGenerator(
