@@ -8,8 +8,8 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,17 @@ def describe_machine(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in RECORDED_PACKAGES},
+        "versions": _versions(RECORDED_PACKAGES),
     }
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of those that are installed: after hours of work a missing one must not cost its record."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu_model() -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import tempfile
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,6 +88,7 @@ class Workbench:
             Exception: whatever a plug-in raises; UsageError for a ratio that adds nothing.
         """
         self._progress = progress
+        self._let_go()
         if trial.kind == "data":
             counts, notes = describe_data(self.index, self.data)
             return Measurement(self.data.images.classes, counts=counts, notes=notes)
@@ -195,7 +196,7 @@ class Workbench:
         try:
             folder = self.cache.get("predict", key, build)
         except Exception as error:
-            self._remember(key, error)
+            self._failures[key] = error
             raise
         with np.load(folder / "predictions.npz") as stored:
             predictions = [stored[name] for name in stored.files]
@@ -263,7 +264,7 @@ class Workbench:
                     self._diagnoses[weights_key] = list(fitted.diagnosis())
                 return synthesise(fitted, weights_key, self.data, counts, ctx, self.cache)
         except Exception as error:
-            self._remember(key, error)
+            self._failures[key] = error
             raise
 
     def _extract(self, films: Images) -> dict[str, Features]:
@@ -299,10 +300,18 @@ class Workbench:
             self.cache.drop(stage, key)
             self._renewed.add(key)
 
-    def _remember(self, key: str, error: Exception) -> None:
-        """The error is kept, so its frames must not keep the nets that failed, or a GPU stays full."""
-        traceback.clear_frames(error.__traceback__)
-        self._failures[key] = error
+    def _let_go(self) -> None:
+        """Errors are kept; the frames that they came through, and so the nets that failed, are not: a GPU is full of
+        them. Only now, since a record tells of the frames."""
+        held = False
+        for error in self._failures.values():
+            link: BaseException | None = error
+            while link is not None:
+                held |= link.__traceback__ is not None
+                link.__traceback__ = None
+                link = link.__cause__ or link.__context__
+        if held:
+            gc.collect()  # nets and what holds them go round in circles
 
     @contextmanager
     def _context(self, seed: int, budget: int) -> Iterator[RunContext]:

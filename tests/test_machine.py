@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.machine import keep_freed_memory, slow_precision_note
+from cxrbench.machine import describe_machine, keep_freed_memory, slow_precision_note
 
 TOUCH_MUCH = """
 import resource, sys
@@ -97,3 +97,8 @@ def test_a_cpu_without_bf16_is_told_of(tmp_path, flags, slow):
 
 def test_a_system_that_does_not_say_is_taken_to_have_no_bf16(tmp_path):
     assert "float32" in slow_precision_note("cpu", tmp_path / "nowhere")
+
+
+def test_a_package_that_is_not_installed_is_left_out_of_the_provenance(monkeypatch):
+    monkeypatch.setattr("cxrbench.machine.RECORDED_PACKAGES", ("numpy", "no-such-package"))
+    assert list(describe_machine("cpu")["versions"]) == ["numpy"]

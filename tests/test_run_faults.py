@@ -134,15 +134,15 @@ def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path
     held = []
 
     def fit(self, train, ctx):
-        net = Net()
-        held.append(weakref.ref(net))
-        raise Diverged("loss is nan")
+        self._net, net = Net(), Net()
+        held.extend([weakref.ref(self._net), weakref.ref(net)])
+        raise Diverged("loss is nan") from ValueError("what led to it")
 
     alive = []
 
     def classical_fit(self, train, ctx):
         gc.collect()
-        alive.append(held[0]() is not None)
+        alive.append([reference() is not None for reference in held])
         self._films = {str(i): train.of_class(i).pixels for i in range(len(train.classes))}
         return self
 
@@ -150,5 +150,5 @@ def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path
     monkeypatch.setattr(Counting, "fit", fit)
     monkeypatch.setattr(Classical, "fit", classical_fit)
     assert run(tmp_path / "r", generators="counting,classical") == 1
-    assert len(held) == 1
-    assert alive == [False]
+    assert len(held) == 2
+    assert alive == [[False, False]]

@@ -18,6 +18,13 @@ from cxrbench.stages import Progress
 from cxrbench.store import Arrays
 
 TRACE_FRAMES = 4  # enough to find the line, short enough for a record
+OUT_OF_MEMORY = (  # in errors that are no MemoryError and no torch.OutOfMemoryError
+    "can't allocate memory",  # torch on a CPU, Linux
+    "not enough memory",  # the same, Windows and macOS
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 @dataclass
@@ -115,5 +122,5 @@ def execute(
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
-    # torch.OutOfMemoryError (CUDA) and the CPU allocator's RuntimeError, without importing torch for it.
-    return type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error)
+    # By its name: torch need not be imported for it.
+    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in OUT_OF_MEMORY)

@@ -2,7 +2,8 @@
 
 A group of trials that share a fit has one process, forked from this one: it finds the films in memory and the
 plug-ins as they are here. What ends a process (the system's out-of-memory killer, a plug-in's native code) ends one
-trial; those behind it go on in a fresh process, unless that, too, is ended.
+trial; those behind it go on in a fresh process, unless that, too, is ended. A process that has run out of memory and
+lived ends itself after that trial: what it still holds must not be missing for the next.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cxrbench.records import Record, Status, Trial
 
 TELL_EVERY = 0.2  # seconds between two words of a process on how far it is
 MOST_DEATHS = 2  # of a group's processes: what they share, a fit of hours perhaps, is not tried for every trial
+MOST_RENEWALS = 2  # after that a process remembers that a fit ran out of memory, and does not try it again
 PATIENCE = 60.0  # seconds in which a process that was told to stop may save its work
 
 
@@ -54,12 +56,12 @@ def run_side_by_side(
     """
     import torch._dynamo  # noqa: F401 - the first optimizer of a process would: a second each, and 100 MB
 
-    waiting = deque((group, 0) for group in groups)  # with the processes that it has cost
+    waiting = deque(_Group(list(group)) for group in groups)
     running: dict[Connection, _Process] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                process = _start(*waiting.popleft(), measure, provenance)
+                process = _start(waiting.popleft(), measure, provenance)
                 running[process.inbox] = process
             for inbox in wait(list(running)):
                 process = running[inbox]  # type: ignore[index]  # only connections are waited for
@@ -67,8 +69,8 @@ def run_side_by_side(
                     return False
                 if process.ended:
                     del running[process.inbox]
-                    if process.left:
-                        waiting.appendleft((process.left, process.deaths))
+                    if process.group.left:
+                        waiting.appendleft(process.group)
     except KeyboardInterrupt:
         _stop(running, listener)
         raise
@@ -78,31 +80,46 @@ def run_side_by_side(
 
 
 @dataclass
+class _Group:
+    """Trials that share a process.
+
+    Attributes:
+        left: those that have no record yet; the first of them is under way once its process has begun it.
+        deaths: processes that were ended at work on them.
+        renewals: processes that ended themselves, out of memory.
+    """
+
+    left: list[Trial]
+    deaths: int = 0
+    renewals: int = 0
+
+
+@dataclass
 class _Process:
     """A group at work.
 
     Attributes:
-        left: trials that have no record yet; the first of them is under way once ``begun``.
-        deaths: processes that this group has cost.
+        spent: it has run out of memory in the trial it told of last.
     """
 
     handle: BaseProcess
     inbox: Connection
-    left: list[Trial]
+    group: _Group
     provenance: Mapping[str, Any]
-    deaths: int
     begun: datetime | None = None
+    spent: bool = False
     ended: bool = False
 
 
-def _start(group: Sequence[Trial], deaths: int, measure: Measure, provenance: Mapping[str, Any]) -> _Process:
+def _start(group: _Group, measure: Measure, provenance: Mapping[str, Any]) -> _Process:
     fork = multiprocessing.get_context("fork")
     inbox, outbox = fork.Pipe(duplex=False)
+    renewable = group.renewals < MOST_RENEWALS
     with _interrupts_held():  # until the child has its own handlers
-        handle = fork.Process(target=_work, args=(group, measure, provenance, inbox, outbox))
+        handle = fork.Process(target=_work, args=(group.left, measure, provenance, inbox, outbox, renewable))
         handle.start()
     outbox.close()  # or the end of the process would not show
-    return _Process(handle, inbox, list(group), provenance, deaths)
+    return _Process(handle, inbox, group, provenance)
 
 
 @contextlib.contextmanager
@@ -115,7 +132,12 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _work(
-    group: Sequence[Trial], measure: Measure, provenance: Mapping[str, Any], inbox: Connection, outbox: Connection
+    trials: Sequence[Trial],
+    measure: Measure,
+    provenance: Mapping[str, Any],
+    inbox: Connection,
+    outbox: Connection,
+    renewable: bool,
 ) -> None:
     """What a child does. Ctrl-C goes to every process of a terminal: only the parent's word counts here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -126,7 +148,7 @@ def _work(
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a live display's locks may be held by threads left behind
     # Stopped between two trials, or left behind by a parent that was killed: nothing to record, nobody to tell.
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), computing_with(threads=1):
-        run_here(group, measure, provenance, _Outbox(outbox))
+        run_here(trials, measure, provenance, _Outbox(outbox, renewable))
 
 
 def _interrupted(signum: int, frame: object) -> NoReturn:
@@ -134,10 +156,14 @@ def _interrupted(signum: int, frame: object) -> NoReturn:
 
 
 class _Outbox:
-    """The listener of a child: passes on what it hears."""
+    """The listener of a child: passes on what it hears.
 
-    def __init__(self, outbox: Connection) -> None:
-        self.outbox, self.told = outbox, 0.0
+    Args:
+        renewable: end after a trial that ran out of memory.
+    """
+
+    def __init__(self, outbox: Connection, renewable: bool) -> None:
+        self.outbox, self.renewable, self.told = outbox, renewable, 0.0
 
     def begin(self, trial: Trial) -> None:
         self.outbox.send(datetime.now(UTC))
@@ -149,7 +175,7 @@ class _Outbox:
 
     def end(self, record: Record, found: Measurement | None) -> bool:
         self.outbox.send((record, found))
-        return record.status is not Status.INTERRUPTED
+        return record.status is not Status.INTERRUPTED and not (self.renewable and record.status is Status.OOM)
 
 
 def _hear(process: _Process, listener: Listener) -> bool:
@@ -159,25 +185,34 @@ def _hear(process: _Process, listener: Listener) -> bool:
     except EOFError:
         process.ended = True
         process.handle.join()
-        process.deaths += bool(process.left)
-        while process.left:
-            if process.begun is None:  # it died between two trials
-                listener.begin(process.left[0])
-            if not listener.end(_record_of_the_dead(process.left.pop(0), process), None):
-                return False
-            if process.deaths < MOST_DEATHS:
-                return True
-            process.begun = None
-        return True
+        return _hear_its_end(process, listener)
+    left = process.group.left
     if isinstance(message, datetime):
-        process.begun = message
-        listener.begin(process.left[0])
+        process.begun, process.spent = message, False
+        listener.begin(left[0])
         return True
     if isinstance(message[0], Record):
-        process.left.pop(0)
-        process.begun = None
+        left.pop(0)
+        process.begun, process.spent = None, message[0].status is Status.OOM
         return listener.end(*message)
-    listener.step(process.left[0], *message)
+    listener.step(left[0], *message)
+    return True
+
+
+def _hear_its_end(process: _Process, listener: Listener) -> bool:
+    group = process.group
+    if process.spent and process.handle.exitcode == 0:
+        group.renewals += 1
+        return True
+    group.deaths += bool(group.left)
+    while group.left:
+        if process.begun is None:  # it died between two trials
+            listener.begin(group.left[0])
+        if not listener.end(_record_of_the_dead(group.left.pop(0), process), None):
+            return False
+        if group.deaths < MOST_DEATHS:
+            return True
+        process.begun = None
     return True
 
 

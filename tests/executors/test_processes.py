@@ -187,6 +187,54 @@ def test_what_kills_two_processes_of_a_group_is_not_tried_a_third_time(tmp_path)
     assert list(heard.statuses().values()) == ["failed"] * 5
 
 
+def test_after_a_trial_that_ran_out_of_memory_a_fresh_process_goes_on():
+    held = []
+
+    def measure(trial, progress):
+        if trial.ratio == 1.0:
+            held.append(bytearray(1024))
+            raise MemoryError
+        assert not held  # what the first one holds is not there any more
+        return its_ratio(trial, progress)
+
+    heard = Heard()
+    assert run_side_by_side(groups_of(1, each=3), measure, FACTS, heard, jobs=2)
+    assert heard.statuses() == {1.0: "oom", 101.0: "ok", 201.0: "ok"}
+    assert len(heard.begun) == 3
+    (process,) = {found.scores["process"] for _, found in heard.records if found}
+    assert process != os.getpid()
+
+
+def test_a_fit_that_does_not_fit_into_memory_is_tried_by_three_processes_and_no_more(tmp_path):
+    """Each remembers what failed: in the last one, all that share the fit fail at once."""
+    failed = []
+
+    def measure(trial, progress):
+        if not failed:
+            (tmp_path / str(os.getpid())).touch()
+            failed.append(MemoryError("no room for the fit"))
+        raise failed[0]
+
+    heard = Heard()
+    assert run_side_by_side(groups_of(1, each=6), measure, FACTS, heard, jobs=2)
+    assert list(heard.statuses().values()) == ["oom"] * 6
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(heard.begun) == 6
+
+
+def test_a_process_that_is_killed_after_one_ran_out_of_memory_ends_one_trial():
+    def measure(trial, progress):
+        if trial.ratio == 1.0:
+            raise MemoryError
+        if trial.ratio == 101.0:
+            os._exit(3)
+        return its_ratio(trial, progress)
+
+    heard = Heard()
+    assert run_side_by_side(groups_of(1, each=3), measure, FACTS, heard, jobs=2)
+    assert heard.statuses() == {1.0: "oom", 101.0: "failed", 201.0: "ok"}
+
+
 def test_a_listener_that_stops_leaves_no_process():
     def measure(trial, progress):
         for number in range(2000):
