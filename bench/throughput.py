@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.quality import chosen_names, write_row
-from bench.throughput_cells import CELLS, REGISTRIES, Cell, draw_films
+from bench.throughput_cells import REGISTRIES, Cell, cells_of, draw_films
 from bench.throughput_page import page
 from bench.throughput_peaks import measure_peaks
 from bench.throughput_profile import profile_page
@@ -30,8 +30,8 @@ from cxrbench.machine import choose_device, describe_machine
 RECORD, PAGE = "throughput.json", "THROUGHPUT.md"
 
 
-def chosen_cells(only: str | None, kinds: str | None) -> dict[str, Cell]:
-    """The cells that ``--only`` and ``--kind`` leave.
+def chosen_cells(only: str | None, kinds: str | None, device: str) -> dict[str, Cell]:
+    """The cells of a device that ``--only`` and ``--kind`` leave.
 
     Raises:
         UsageError: an unknown name or kind, or none is left.
@@ -39,8 +39,9 @@ def chosen_cells(only: str | None, kinds: str | None) -> dict[str, Cell]:
     wanted = kinds.split(",") if kinds else list(REGISTRIES)
     if unknown := set(wanted) - set(REGISTRIES):
         raise UsageError(f"--kind {', '.join(sorted(unknown))}: there are {', '.join(REGISTRIES)}")
-    names = chosen_names(only, list(CELLS))
-    found = {name: cell for name, cell in CELLS.items() if name in names and cell.kind in wanted}
+    cells = cells_of(device)
+    names = chosen_names(only, list(cells))
+    found = {name: cell for name, cell in cells.items() if name in names and cell.kind in wanted}
     if not found:
         raise UsageError(f"--kind {kinds} leaves none of --only {only}; leave one of them out")
     return found
@@ -107,13 +108,14 @@ def main() -> int:
     try:
         device = choose_device(asked.device)
         if asked.profile:
-            for name in chosen_names(asked.profile, list(CELLS)):
+            cells = cells_of(device)
+            for name in chosen_names(asked.profile, list(cells)):
                 path = asked.folder / "profiles" / f"{name}.md"
-                text = profile_page(name, CELLS[name], device)
+                text = profile_page(name, cells[name], device)
                 write_atomically(path, text.encode())
                 print(f"{text}\nwrote {path}", flush=True)
             return 0
-        cells = chosen_cells(asked.only, asked.kind)
+        cells = chosen_cells(asked.only, asked.kind, device)
         refuse_to_lose_rows(asked.folder, cells, device)
         record = measure(cells, device, asked.seconds)
         write_row(asked.folder / RECORD, record)

@@ -56,6 +56,22 @@ CELLS = {
 }
 
 
+LARGE_CELLS = {  # more than a CPU has minutes for
+    "cgan-seed-64-films": Cell("generator", "cgan-seed:batch=64", size=300),
+    "cgan-128px": Cell("generator", "cgan", size=128),
+    "cgan-299px": Cell("generator", "cgan", size=299),
+    "dcgan-128px": Cell("generator", "dcgan", size=128),
+    "flow-128px": Cell("generator", "flow", size=128),
+    "flow-299px": Cell("generator", "flow", size=299),
+    "resnet18-224px": Cell("classifier", "resnet18", size=224),
+}
+
+
+def cells_of(device: str) -> dict[str, Cell]:
+    """What is timed on a device: on a GPU ``LARGE_CELLS``, too."""
+    return CELLS if device == "cpu" else CELLS | LARGE_CELLS
+
+
 @functools.cache
 def draw_films(size: int) -> Images:
     """Phantom films of ``size`` pixels. Drawn, not read, so that every machine times the same work."""

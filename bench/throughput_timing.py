@@ -26,7 +26,7 @@ from bench.throughput_cells import Cell, draw_films
 from bench.throughput_peaks import share_of_peak, wait_for
 from cxrbench.contracts import Images, Preflight, RunContext, Steppable
 from cxrbench.costs.work import counting
-from cxrbench.errors import Diverged, UsageError
+from cxrbench.errors import CxrbenchError, Diverged, UsageError
 
 SEED = 0
 BUDGET = 10_000  # steps a schedule may plan for: more than any measurement takes
@@ -93,6 +93,10 @@ def warmed_up(make: Callable[[], Iterator[Mapping[str, Any]]], plugin: Steppable
     with counting() as work:
         seen = list(itertools.islice(steps, cycle))
     wait_for(device)
+    if cuda:  # counting takes longer than a GPU does
+        started = time.perf_counter()
+        seen += itertools.islice(steps, cycle)
+        wait_for(device)
     seconds = time.perf_counter() - started
     for name, value in ((name, float(value)) for losses in seen for name, value in losses.items()):
         if not math.isfinite(value):
@@ -175,8 +179,10 @@ def measure_cell(cell: Cell, device: str, peaks: Mapping[str, float], seconds: f
             fastest = min(loop.cycle_seconds for loop in loops.values())
             steps = cycle * math.ceil(ROUND_SECONDS / fastest)
             rounds = interleaved(loops, steps, seconds - (time.perf_counter() - started))
-    except (UsageError, Diverged) as error:
+    except CxrbenchError as error:
         return row | {"status": "failed", "error": str(error)}
+    except Exception as error:  # noqa: BLE001 - out of memory, say: the other cells' minutes must not be lost
+        return row | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     batch = plugin.images_per_step()
     row |= {"status": "ok", "images_per_step": batch, "steps_per_cycle": cycle, "steps_per_round": steps}
     for name, loop in loops.items():

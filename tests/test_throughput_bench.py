@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench import throughput, throughput_cells, throughput_compare
 from bench.reference.loops import reference_loop
-from bench.throughput_cells import CELLS, REGISTRIES, Cell, draw_films
+from bench.throughput_cells import CELLS, LARGE_CELLS, REGISTRIES, Cell, cells_of, draw_films
 from bench.throughput_peaks import Sizes, measure_peaks, share_of_peak
 from bench.throughput_profile import profile_page
 from bench.throughput_timing import Loop, interleaved, measure_cell, ratio_of, warmed_up
@@ -233,6 +233,26 @@ def test_a_cell_that_cannot_be_timed_is_a_row_that_says_why(few_films):
         assert reason in row["error"]
 
 
+def test_a_cell_that_finds_no_memory_costs_no_other_cell(few_films, monkeypatch):
+    def setup(self, train, ctx):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(QUICK.create().__class__, "setup", setup)
+    row = measure_cell(QUICK, "cpu", {}, 0.0)
+    assert (row["status"], row["error"]) == ("failed", "OutOfMemoryError: CUDA out of memory")
+
+
+def test_a_gpu_has_larger_cells_too(tmp_path):
+    large = set(cells_of("cuda")) - set(cells_of("cpu"))
+    assert set(cells_of("cpu")) == set(CELLS)
+    assert large == set(LARGE_CELLS)
+    for name in large:
+        assert "," not in name  # --only lists names with commas between them
+        cell = LARGE_CELLS[name]
+        assert cell.create().images_per_step() > 0
+        assert any(cell.plugin.startswith(known) for known in CELLS)  # so there is a plain loop
+
+
 def test_films_are_the_same_number_at_every_size_and_enlarged_above_what_is_drawn(monkeypatch):
     monkeypatch.setattr(throughput_cells, "PATIENTS_PER_CLASS", 1)
     draw = draw_films.__wrapped__
@@ -247,7 +267,7 @@ def run(tmp_path, monkeypatch, few_films):
     """The command, with two narrow cells and one that has no plain loop."""
     monkeypatch.setattr(GENERATORS, "_decorated", GENERATORS._decorated | {"sleeper": Sleeper})
     monkeypatch.setattr(
-        throughput,
+        throughput_cells,
         "CELLS",
         {
             "cgan": QUICK,
