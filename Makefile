@@ -5,8 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_FLAGS ?=
 DATA ?= $(CXRBENCH_DATA)/covid19-radiography
+EXTERNAL ?= $(CXRBENCH_DATA)/external
+GPU_PYTHON ?= $(BIN)/python
+GPU_SETUP ?= $(STAMP)
+GPU_DEVICE ?= cuda
+GPU_OUT ?= results/local/gpu
+GPU_LIMIT ?= 86400
+GPU_RUN = timeout --signal TERM --preserve-status $(GPU_LIMIT) $(GPU_PYTHON) -m cxrbench
+GPU_GRID = --generators cgan-seed,cgan,dcgan,flow,classical --seeds 1 --device $(GPU_DEVICE) --data $(DATA) \
+	--clean quarantine --external $(EXTERNAL) --results $(GPU_OUT)/results $(RUN_FLAGS)
 
-.PHONY: run test test-slow gpu bench bench-compare feature-speed startup plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
+.PHONY: run test test-slow gpu gpu-tests gpu-throughput gpu-standard gpu-full gpu-study bench bench-compare feature-speed startup plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -18,12 +27,29 @@ test: $(STAMP) lint  ## what CI runs
 test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-gpu: $(STAMP)  ## everything that needs a CUDA device, in one go
-	mkdir -p results/local
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python -m bench.throughput results/local/throughput-gpu --device cuda
-	$(BIN)/python -m pytest bench/ --benchmark-only --benchmark-json=results/local/bench-gpu.json
-	$(BIN)/cxrbench run --tier standard --device cuda --results results/local $(RUN_FLAGS)
+gpu: gpu-tests gpu-throughput gpu-standard gpu-study gpu-full  ## everything that needs a CUDA device, in one go
+# Each part below goes on where it was ended, so it can be called again until it is done: GPU_LIMIT are the seconds of
+# one call. Where nothing can be installed: make gpu GPU_PYTHON=python3 GPU_SETUP= (with cxrbench on the path).
+# DATA=path/to/radiography, EXTERNAL=path/to/films of other hospitals.
+
+gpu-tests: $(GPU_SETUP)
+	$(GPU_PYTHON) -m pytest -m gpu tests/baselines
+
+gpu-throughput: $(GPU_SETUP)  ## train steps against plain loops, also of large films; bf16 against float32; synthesis, features
+	$(GPU_PYTHON) -m bench.throughput $(GPU_OUT)/throughput --device $(GPU_DEVICE) --seconds 10
+	$(GPU_PYTHON) -m bench.precision_parity $(GPU_OUT)/precision --device $(GPU_DEVICE) --data $(DATA)
+	$(GPU_PYTHON) -m pytest bench/test_synthesis_and_features.py --benchmark-only --benchmark-json=$(GPU_OUT)/bench.json
+
+gpu-standard: $(GPU_SETUP)  ## tier standard, 128 px
+	$(GPU_RUN) run --tier standard $(GPU_GRID)
+
+gpu-full: $(GPU_SETUP)  ## tier full, 299 px
+	$(GPU_RUN) run --tier full $(GPU_GRID)
+
+# 3,000 of the study's 5,000 films are trained on, four at a time: 750 steps are an epoch.
+gpu-study: $(GPU_SETUP)  ## the study's 500 epochs of cgan-seed, to the end
+	$(GPU_RUN) train --generator cgan-seed --size 300 --tier full --steps 375000 --save-every 300 --device $(GPU_DEVICE) \
+		--data $(DATA) --labels 'Normal=Other,Viral Pneumonia=-' --out $(GPU_OUT)/study
 
 bench: $(STAMP)  ## train steps against plain loops and the machine's peaks; synthesis, features, distances
 	$(BIN)/python -m bench.throughput results/local/throughput
