@@ -22,6 +22,7 @@ LAYERS = [
     {"asked", "recipes", "runner", "report", "verification", "rerun", "rescoring", "models", "film_files"},
     {"cli_data", "cli_audit", "cli_compare", "cli_run", "cli_train", "cli_verify"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

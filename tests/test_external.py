@@ -20,8 +20,23 @@ from cxrbench.stages import index_data, load_and_split
 from cxrbench.store import Store
 from cxrbench_baselines.classifiers.small_cnn import SmallCNN
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPEC = spec_of_tier("smoke")
-SMALL = ["--tier", "smoke", "--device", "cpu", "--controls", "none", "--generators", "classical", "--ratios", "0,1"]
+SMALL = [
+    "--tier",
+    "smoke",
+    "--device",
+    "cpu",
+    "--controls",
+    "none",
+    "--extractors",
+    "radio-texture",
+    "--generators",
+    "classical",
+    "--ratios",
+    "0,1",
+]
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 
 

@@ -326,10 +326,8 @@ def test_a_kept_recipe_that_is_torn_is_told_by_its_path_and_mended_by_the_next_r
     assert kept_recipes(results) == [Kept(recipe=toy, sections=(("data", "spec"),))]
 
 
-def test_a_run_under_a_recipe_sets_claims_beside_records_that_were_there_before(
-    cli, write, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("cxrbench.report.figures.draw_figures", lambda analysis, store: {})  # which take most of it
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_under_a_recipe_sets_claims_beside_records_that_were_there_before(cli, write, tmp_path, capsys):
     results, recipe = tmp_path / "results", write("tune = 2", 'controls = "none"\nratios = "0,1"')
     small = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu", "--results", results]
     options = ["--generators", "classical", "--ratios", "0,1", "--controls", "none"]

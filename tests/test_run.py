@@ -18,7 +18,8 @@ from cxrbench.store import Store
 from cxrbench_baselines.generators.classical import Classical
 
 SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu", "--controls", "none"]
-ENOUGH = ["--data", "phantom:patients_per_class=24"]  # for every fidelity measure
+QUICKLY = ["--extractors", "radio-texture"]
+ENOUGH = ["--data", "phantom:patients_per_class=24", "--extractors", "auto"]  # for every fidelity measure
 
 
 def digests(folder):
@@ -56,6 +57,7 @@ def test_the_report_is_a_pure_function_of_the_records(run, cli, tmp_path):
     assert digests(results) == first
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_fresh_runs_everything_again(run, tmp_path, capsys):
     assert run(tmp_path / "r") == 0
     capsys.readouterr()
@@ -63,6 +65,7 @@ def test_fresh_runs_everything_again(run, tmp_path, capsys):
     assert "0 already done" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_quiet_prints_nothing(run, tmp_path, capfd):
     assert run(tmp_path / "r", "--quiet") == 0
     assert capfd.readouterr() == ("", "")
@@ -76,6 +79,7 @@ class Frank(Classical):
         return ["class Normal has collapsed"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_user_should_know_of_the_cpu_is_said_once(run, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("cxrbench.runner.slow_precision_note", lambda device: f"{device} has no bf16")
     for times in (1, 0):  # a run that finds all done trains nothing
@@ -84,6 +88,7 @@ def test_what_a_user_should_know_of_the_cpu_is_said_once(run, tmp_path, monkeypa
         assert (said.out + said.err).count("note: cpu has no bf16") == times
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp_path, monkeypatch):
     monkeypatch.setitem(GENERATORS._decorated, "frank", Frank)
     assert run(tmp_path / "r", generators="frank,classical", ratios="0") == 0
@@ -95,6 +100,7 @@ def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp
     assert notes == {"frank": ["diagnosis: class Normal has collapsed"], "classical": []}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_scores_do_not_depend_on_the_cache_nor_on_how_many_trials_run_side_by_side(run, tmp_path, monkeypatch):
     scores = []
     for jobs in (1, 2):
@@ -124,6 +130,7 @@ def test_jobs_that_cannot_run_side_by_side_are_refused_before_anything_is_done(
     assert not list(results.rglob("*.json"))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("number", "code", "jobs"),
     [
@@ -135,7 +142,7 @@ def test_jobs_that_cannot_run_side_by_side_are_refused_before_anything_is_done(
 )
 def test_a_killed_run_goes_on_from_its_finished_trials(run, tmp_path, number, code, jobs, capsys):
     results = tmp_path / "results"
-    command = [sys.executable, "-c", "from cxrbench.cli import main; main()", "run", *SMALL]
+    command = [sys.executable, "-c", "from cxrbench.cli import main; main()", "run", *SMALL, *QUICKLY]
     command += ["--results", str(results), "--generators", "cgan,classical", "--ratios", "0,1", "--jobs", str(jobs)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
     deadline = time.monotonic() + 60
@@ -178,6 +185,7 @@ def test_pictures_of_a_users_films_stay_private_and_quarantine_is_counted(cli, t
     assert (results / "private" / ".gitignore").read_text() == "*\n"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_predictions_are_kept_and_reproduce_the_scores(run, tmp_path):
     from cxrbench.metrics.classification import score_predictions
 

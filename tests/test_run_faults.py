@@ -1,6 +1,7 @@
 """Whole runs at tier smoke in which a fit fails, is interrupted or kills its process."""
 
 import os
+import re
 import signal
 from dataclasses import dataclass
 
@@ -9,7 +10,10 @@ import pytest
 from cxrbench.errors import Diverged
 from cxrbench.registry import GENERATORS
 from cxrbench.store import Store
+from cxrbench_baselines.generators.cgan import CGAN
 from cxrbench_baselines.generators.classical import Classical
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @dataclass
@@ -35,6 +39,25 @@ def test_a_failing_generator_is_recorded_and_the_others_go_on(run, tmp_path, mon
     assert {state for what, state in found.items() if "faulty" in what} == {status}
     assert {state for what, state in found.items() if "faulty" not in what} == {"ok"}
     assert "Trials that did not end well" in (results / "LEADERBOARD.md").read_text()
+
+
+def test_nan_in_a_real_net_ends_in_a_record_that_says_what_was_seen(run, tmp_path, monkeypatch):
+    whole = CGAN.training_step
+
+    def poisoned(self, step):
+        if step == 3:
+            next(self._nets.generator.parameters()).data[0] = float("nan")
+        return whole(self, step)
+
+    monkeypatch.setattr(CGAN, "training_step", poisoned)
+    assert run(tmp_path / "r", generators="cgan:width=8,classical") == 1
+    records = {record.trial.describe(): record for record in Store(tmp_path / "r")}
+    broken = [record for what, record in records.items() if "cgan" in what and record.trial.kind != "throughput"]
+    assert {record.status for record in broken} == {"diverged"}
+    (error,) = {record.error for record in broken}
+    assert re.search(r"became nan at step [4-6] of 6; .*had seen nothing wrong|seen before", error), error
+    assert {record.status for what, record in records.items() if "cgan" not in what} == {"ok"}
+    assert error in (tmp_path / "r" / "LEADERBOARD.md").read_text()
 
 
 def test_a_failed_trial_is_tried_again_and_a_mended_one_counts(run, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,22 @@ from PIL import Image
 
 from cxrbench.store import Store
 
-SMALL = ["--tier", "smoke", "--device", "cpu", "--controls", "none", "--generators", "classical", "--ratios", "0"]
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+SMALL = [
+    "--tier",
+    "smoke",
+    "--device",
+    "cpu",
+    "--controls",
+    "none",
+    "--extractors",
+    "radio-texture",
+    "--generators",
+    "classical",
+    "--ratios",
+    "0",
+]
 TEST_ROW, TRAIN_ROW = 0, 5  # of the metadata that ``official`` draws
 
 

@@ -6,10 +6,18 @@ import torch
 from PIL import Image
 
 from cxrbench.checks import ContractBroken, check_classifier, check_generator, toy_films
+from cxrbench.contracts import RunContext
+from cxrbench.errors import UsageError
 from cxrbench.registry import CLASSIFIERS, GENERATORS
 
 SIZE = 64  # the smallest that every net accepts
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+REFUSES_ONE_FILM = {
+    "dcgan": "at least 2 training films in every class",
+    "flow-quilt": "needs 5 training films of class 'c', there are 1",
+    "mixup": "'c'",
+    "quilt": "needs 5 training films of class 'c', there are 1",
+}
 NARROWER = {"cgan-seed": {"width": 8}, "wgan-gp": {"width": 16}}  # what a CPU takes too long for as it is
 
 
@@ -20,6 +28,22 @@ def test_generator_keeps_its_contract(name, device, tmp_path):
     if name == "pool":
         generator = GENERATORS.create(name, path=str(write_films(tmp_path / "films")))
     check_generator(generator, size=32, device=device)
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS.names() if name not in ("pool", "oracle")])
+def test_a_class_of_one_film_is_trained_or_refused_in_one_line(name, tmp_path):
+    films = toy_films(32, per_class=5)  # what quilting needs of a class
+    rare = films.subset(np.flatnonzero((films.labels != 2) | (np.arange(len(films)) < 3)))
+    assert np.bincount(rare.labels).tolist() == [5, 5, 1]
+    generator = GENERATORS.create(name, **NARROWER.get(name, {}))
+    labels = np.asarray([2, 0, 2], np.int64)
+    if name in REFUSES_ONE_FILM:
+        with pytest.raises(UsageError, match=REFUSES_ONE_FILM[name]):
+            generator.fit(rare, RunContext(0, "cpu", 1, tmp_path))
+        return
+    films = generator.fit(rare, RunContext(0, "cpu", 1, tmp_path)).sample(labels, RunContext(1, "cpu", 1, tmp_path))
+    assert films.shape == (3, 1, 32, 32)
+    assert films.dtype == np.uint8
 
 
 def write_films(root):

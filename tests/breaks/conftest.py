@@ -10,7 +10,6 @@ import pytest
 from cxrbench.contracts import Images
 from cxrbench.metrics.nearest import appearance
 from cxrbench.registry import CLASSIFIERS
-from cxrbench.report import figures
 from cxrbench.report.analysis import Analysis, analyse
 from cxrbench.report.fidelity import overall
 from cxrbench.report.sections import sections
@@ -96,10 +95,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def run_small(tmp_path, cache, monkeypatch):
+def run_small(tmp_path, cache, monkeypatch, undrawn):
     """A run of ``classical`` without pictures, which would take most of its time."""
     monkeypatch.setenv("CXRBENCH_CACHE", str(cache))
-    monkeypatch.setattr(figures, "draw_figures", lambda analysis, store: {})
     monkeypatch.setitem(CLASSIFIERS._decorated, "by-heart", ByHeart)
     return lambda *options: run(tmp_path / "r", "--generators", "classical", "--classifiers", "by-heart", *options)
 
