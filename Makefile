@@ -15,7 +15,7 @@ GPU_RUN = timeout --signal TERM --preserve-status $(GPU_LIMIT) $(GPU_PYTHON) -m 
 GPU_GRID = --generators cgan-seed,cgan,dcgan,flow,classical --seeds 1 --device $(GPU_DEVICE) --data $(DATA) \
 	--clean quarantine --external $(EXTERNAL) --results $(GPU_OUT)/results $(RUN_FLAGS)
 
-.PHONY: run test test-slow gpu gpu-tests gpu-throughput gpu-standard gpu-full gpu-study bench bench-compare feature-speed startup plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
+.PHONY: run test test-slow gpu gpu-tests gpu-throughput gpu-standard gpu-full gpu-study bench bench-compare feature-speed startup quick-run plan-accuracy precision-parity audit-figures agreement calibrate breaks family seed-diagnosis lint format clean
 
 # Into a folder of its own: results/ itself comes with records, and a run that finds its records trains nothing.
 run: $(STAMP)  ## the main job: a leaderboard on the embedded phantom
@@ -64,6 +64,9 @@ feature-speed: $(STAMP)  ## InceptionV3's features: ours beside torch-fidelity's
 
 startup: $(STAMP)  ## how soon commands answer that have nothing to compute
 	$(BIN)/python -m bench.startup results/throughput
+
+quick-run: $(STAMP)  ## how long the quick run takes, by turns with the last commit before speed was worked on
+	$(BIN)/python -m bench.quick_run results/throughput
 
 plan-accuracy: $(STAMP)  ## what `plan --costs` predicts beside what a run then takes
 	$(BIN)/python -m bench.plan_accuracy results/throughput/plan.json

@@ -51,7 +51,9 @@ def train(
     data: DataOption = "phantom",
     tier: TierOption = "quick",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps; default by tier.")] = None,
-    size: Annotated[int | None, typer.Option("--size", min=1, help="Pixels of a film's side; default by tier.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=16, help="Pixels of a film's side; default by tier.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=SEEDS, help="Of all that training draws.")] = 0,
     device: DeviceOption = "auto",
     split_by: SplitByOption = "auto",
