@@ -243,7 +243,7 @@ BAD_TRAINING = [
     (["--tier", "qick"], 2, "did you mean quick"),
     (["--steps", "0"], 2, "Invalid value for '--steps'"),
     (["--size", "0"], 2, "Invalid value for '--size'"),
-    (["--size", "15"], 2, "15 is not in the range x>=16"),
+    (["--size", "15"], 2, "greater than or equal to 16"),
     (["--seed", "-1"], 2, "Invalid value for '--seed'"),
     (["--save-every", "-1"], 2, "Invalid value for '--save-every'"),
     (["--device", "tpu"], 2, "unknown device"),
