@@ -25,6 +25,7 @@ CELLS = 32  # the border is looked at in cells of 1/32 of the film's height and 
 TOP, BOTTOM, SIDE = 3, 4, 2
 BLUR, GREYS = 16, 32  # cells across the blurred film, bins of the grey-level histogram
 MOST_FOLDS = 5
+TREES = 30
 LEAST_OF_SOURCE = 20  # films of one source within a class; an AUROC from fewer is mostly luck
 RESAMPLES, AT_ONCE = 1000, 100
 MIDDLE = (2.5, 97.5)  # percentiles; of the resamples in which every class stands
@@ -272,7 +273,12 @@ def _model(linear: bool, films: int, width: int, seed: int) -> Any:
         return pipeline.make_pipeline(preprocessing.StandardScaler(), few, last)
     leaf = min(20, max(1, films // 50))  # the usual 20 would forbid any split of a few dozen films
     return ensemble.HistGradientBoostingClassifier(
-        max_iter=30, max_leaf_nodes=15, min_samples_leaf=leaf, max_features=0.2, early_stopping=False, random_state=seed
+        max_iter=TREES,
+        max_leaf_nodes=15,
+        min_samples_leaf=leaf,
+        max_features=0.2,
+        early_stopping=False,
+        random_state=seed,
     )
 
 

@@ -16,6 +16,13 @@ from cxrbench.datasets.phantom import Phantom
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Fewer fits of fewer trees: they take nearly all of these tests' time."""
+    monkeypatch.setattr(shortcuts, "MOST_FOLDS", 3)
+    monkeypatch.setattr(shortcuts, "TREES", 12)
+
+
 @cache
 def phantom(shortcut, class_signal=1.0, patients=50):
     data = Phantom(patients, shortcut=shortcut, class_signal=class_signal)
