@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from cxrbench.errors import UsageError
 
 if TYPE_CHECKING:
     from cxrbench.audit.audit import Audit
+    from cxrbench.records import Record
     from cxrbench.stages import DataIndex
 
 
@@ -75,8 +76,11 @@ def audited(index: DataIndex, device: str, *, quiet: bool) -> Audit:
     return replace(found, name=index.name)
 
 
-def cleaned(index: DataIndex, policy: str, device: str, *, quiet: bool) -> DataIndex:
+def cleaned(index: DataIndex, policy: str, device: str, *, quiet: bool, records: Iterable[Record] = ()) -> DataIndex:
     """``index`` after ``--clean policy``.
+
+    Args:
+        records: where one of them says what was removed of these films by this policy, that is removed, and said.
 
     Raises:
         UsageError: there is no such policy.
@@ -87,6 +91,12 @@ def cleaned(index: DataIndex, policy: str, device: str, *, quiet: bool) -> DataI
         raise UsageError(f"--clean {policy}: use {', '.join(POLICIES)}")
     if policy == "none":
         return index
-    from cxrbench.audit.cleaning import clean_index
+    from cxrbench.audit.cleaning import clean_as_recorded, clean_index
 
+    if known := clean_as_recorded(index, policy, records):
+        found, record = known
+        if not quiet:
+            there = f"the {len(found.removed)} films that record {record.key[:12]} lists are left out"
+            typer.echo(f"note: --clean {policy}: {there}, without a new audit", err=True)
+        return found
     return clean_index(index, audited(index, device, quiet=quiet), policy)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -271,7 +272,8 @@ def _prepare(asked: Asked, results: Path, weights: str, *, quiet: bool) -> tuple
     request = request_of(asked)
     store = Store(results)
     store.prepare()
-    index, planned = prepare(asked, request, lambda found: cleaned(found, asked.clean, request.device, quiet=quiet))
+    clean = partial(cleaned, policy=asked.clean, device=request.device, quiet=quiet, records=store)
+    index, planned = prepare(asked, request, clean)
     return store, index, planned
 
 

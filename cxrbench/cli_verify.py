@@ -66,7 +66,7 @@ def verify(
     kept = {record.key: read_predictions(store, record) for record in records}
     with _clean_folder(keep) as folder:
         cache, again = Cache(folder / "cache"), Store(folder / "results")
-        reruns, why = plan_again(records, partial(cleaned, quiet=quiet), data, external, device)
+        reruns, why = plan_again(records, partial(cleaned, quiet=quiet, records=store), data, external, device)
         if why:
             for line in why:
                 typer.echo(f"why: {line}", err=quiet)

@@ -12,6 +12,7 @@ from cxrbench.hashing import canonical_hash
 
 TrialKind = Literal["data", "fidelity", "memorization", "utility", "external", "throughput"]
 ROW_DIGITS = 10
+REMOVED = "removed: "  # before a file and the finding that it was removed for, in the notes of a data record
 Arm = Literal["augment", "synthetic-only", "copy-adjusted", "longer"]
 
 

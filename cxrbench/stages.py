@@ -28,6 +28,7 @@ from cxrbench.errors import DataError, UsageError
 from cxrbench.hashing import canonical_hash
 from cxrbench.leakage import Rows
 from cxrbench.loading import Decoded, decode_films
+from cxrbench.records import REMOVED
 from cxrbench.renames import Renames, check_labels, rename_classes
 from cxrbench.spec import BenchSpec
 from cxrbench.splits import Split, nested_share, resolve_policy, split_films
@@ -215,7 +216,7 @@ def describe_data(index: DataIndex, data: LoadedData) -> tuple[dict[str, int], l
             counts[f"{part}/{classes[label]}"] = count
     notes = [f"split: {split.by}", *(f"split: {note}" for note in split.notes)]
     notes += [f"left out: {count}: {reason}" for reason, count in left_out.items()]
-    notes += [f"removed: {file}: {finding}" for file, finding in index.removed.items()]
+    notes += [f"{REMOVED}{file}: {finding}" for file, finding in index.removed.items()]
     notes += [f"quarantined: {file}: {reason}" for file, reason in data.quarantined.items()]
     return counts, notes
 

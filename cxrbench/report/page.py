@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cxrbench.cache import write_atomically
-from cxrbench.records import Record
+from cxrbench.records import REMOVED, Record
 from cxrbench.report import tables
 from cxrbench.report.analysis import Analysis, analyse_store
 from cxrbench.report.audits import audit_lines
@@ -266,7 +266,7 @@ def _files_and_facts(record: Record) -> list[str]:
     """The notes of a record: facts first, then the files that were refused or removed, not all of them."""
     lists = {
         "quarantined: ": "files could not be read and were left out",
-        "removed: ": f"films were removed by the cleaning policy `{record.trial.setting.clean}`",
+        REMOVED: f"films were removed by the cleaning policy `{record.trial.setting.clean}`",
     }
     lines = [f"- {_one_line(note)}" for note in record.notes if not note.startswith(tuple(lists))]
     for prefix, meaning in lists.items():

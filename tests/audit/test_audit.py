@@ -118,6 +118,43 @@ def test_a_policy_removes_what_was_found_and_the_page_lists_it(cli, faulty, one_
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_another_machine_removes_what_the_records_say_and_audits_nothing(
+    cli, faulty, one_cache, tmp_path, tmp_path_factory, capsys, monkeypatch
+):
+    """What an audit finds hangs on the arithmetic of the machine; records that are gone on with must not."""
+    results = tmp_path / "results"
+    arguments = [
+        "--data",
+        faulty,
+        "--tier",
+        "smoke",
+        "--generators",
+        "classical",
+        "--ratios",
+        "1",
+        "--controls",
+        "none",
+    ]
+    arguments += ["--results", results, "--clean", "quarantine"]
+    assert cli("run", *arguments) == 0
+    (row, *_) = [record.trial.row for record in Store(results) if record.trial.kind == "utility"]
+    monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path_factory.mktemp("elsewhere")))
+    monkeypatch.setattr("cxrbench.audit.audit._examine", None)  # an audit would fail
+    capsys.readouterr()
+    assert cli("run", *arguments) == 0
+    said = capsys.readouterr()
+    assert "0 trials run" in said.out
+    assert re.search(r"note: --clean quarantine: the \d+ films that record \w{12} lists are left out", said.err)
+    assert cli("verify", row, "--results", results) == 0
+    assert "match" in capsys.readouterr().out
+
+    shutil.copytree(faulty, tmp_path / "films")
+    (tmp_path / "films" / "COVID" / "00003-0.png").unlink()
+    with pytest.raises(TypeError):  # other films: the record says nothing of them
+        cli("run", *arguments, "--data", tmp_path / "films")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -1,0 +1,74 @@
+"""What is left out, by an audit or by the record of an earlier run."""
+
+from dataclasses import replace
+
+import pytest
+
+from cxrbench.audit.cleaning import _removed, clean_as_recorded
+from cxrbench.datasets.phantom import Phantom
+from cxrbench.records import Record, Setting, Status, Trial
+from cxrbench.stages import index_data
+
+
+@pytest.fixture(scope="module")
+def index():
+    return index_data("phantom", Phantom(patients_per_class=4))
+
+
+def record_of(index, files, *, clean="quarantine", status=Status.OK, kind="data"):
+    """The data record of a run that removed ``files``."""
+    removed = dict.fromkeys(files, "exact-duplicate (of a: b.png)")
+    left = [film for film in index.films if film.file not in removed]
+    setting = Setting(
+        data="phantom",
+        data_hash=replace(index, films=left, clean=clean, removed=removed).hash,
+        split_seed=0,
+        split_key="0" * 64,
+        spec_hash="0" * 64,
+        tier="smoke",
+        image_size=32,
+        split_by="patient",
+        clean=clean,
+    )
+    trial = Trial(kind=kind, setting=setting)
+    notes = ["split: patient", *(f"removed: {file}: {why}" for file, why in removed.items())]
+    return Record(key=trial.key, trial=trial, status=status, notes=notes, provenance={})
+
+
+def test_what_an_earlier_run_removed_is_removed_again(index):
+    files = [film.file for film in index.films[1:4]]
+    record = record_of(index, files)
+    cleaned, by = clean_as_recorded(index, "quarantine", [record_of(index, [], clean="none"), record])
+    assert by is record
+    assert dict(cleaned.removed) == dict.fromkeys(files, "exact-duplicate (of a: b.png)")
+    assert [film.file for film in cleaned.films] == [film.file for film in index.films if film.file not in files]
+    assert cleaned.hash == record.trial.setting.data_hash != index.hash
+
+
+def test_a_policy_that_found_nothing_is_known_too(index):
+    cleaned, _ = clean_as_recorded(index, "quarantine", [record_of(index, [])])
+    assert cleaned.removed == {}
+    assert cleaned.clean == "quarantine"
+
+
+def test_records_of_other_films_policies_kinds_or_failures_say_nothing(index):
+    files = [index.films[0].file]
+    others = [
+        record_of(index, files, clean="strict"),
+        record_of(index, files, status=Status.FAILED),
+        record_of(index, files, kind="fidelity"),
+        record_of(index_data("phantom", Phantom(patients_per_class=5)), files),
+    ]
+    assert clean_as_recorded(index, "quarantine", others) is None
+    assert clean_as_recorded(index, "quarantine", []) is None
+
+
+def test_a_colon_in_a_name_is_no_end_of_it():
+    notes = [
+        "removed: a: b.png: blank",
+        "removed: c.png: exact-duplicate (of a: b.png)",
+        "removed: gone.png: blank",
+        "x",
+    ]
+    listed = {"a: b.png", "a", "c.png"}
+    assert _removed(notes, listed) == {"a: b.png": "blank", "c.png": "exact-duplicate (of a: b.png)"}
