@@ -8,8 +8,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cxrbench.records import Setting
 
 # The extractor that takes least: where another counts, a test says so.
 SMALL = ["--data", "phantom:patients_per_class=8", "--tier", "smoke", "--device", "cpu", "--controls", "none"]
@@ -73,6 +77,17 @@ def run(cli: Callable[..., int]) -> Callable[..., int]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures on the page: drawing them takes half of a small run."""
     monkeypatch.setattr("cxrbench.report.figures.draw_figures", lambda analysis, store: {})
+
+
+@pytest.fixture(scope="session")
+def setting() -> Callable[..., Setting]:
+    """Makes what the trials of a toy run share."""
+    from cxrbench.records import Setting
+
+    digest = "0" * 64
+    toy = {"data": "toy", "data_hash": digest, "split_seed": 0, "split_key": digest, "spec_hash": digest}
+    toy |= {"tier": "smoke", "image_size": 32, "split_by": "patient", "clean": "none"}
+    return lambda **facts: Setting(**(toy | facts))
 
 
 @pytest.fixture

@@ -23,20 +23,8 @@ from cxrbench_baselines.classifiers.small_cnn import SmallCNN
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 SPEC = spec_of_tier("smoke")
-SMALL = [
-    "--tier",
-    "smoke",
-    "--device",
-    "cpu",
-    "--controls",
-    "none",
-    "--extractors",
-    "radio-texture",
-    "--generators",
-    "classical",
-    "--ratios",
-    "0,1",
-]
+SMALL = ["--tier", "smoke", "--device", "cpu", "--controls", "none", "--generators", "classical", "--ratios", "0,1"]
+SMALL += ["--extractors", "radio-texture"]
 CLASSES = ("COVID", "Normal", "Viral Pneumonia")
 
 

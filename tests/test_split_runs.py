@@ -10,20 +10,8 @@ from cxrbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-SMALL = [
-    "--tier",
-    "smoke",
-    "--device",
-    "cpu",
-    "--controls",
-    "none",
-    "--extractors",
-    "radio-texture",
-    "--generators",
-    "classical",
-    "--ratios",
-    "0",
-]
+SMALL = ["--tier", "smoke", "--device", "cpu", "--controls", "none", "--generators", "classical", "--ratios", "0"]
+SMALL += ["--extractors", "radio-texture"]
 TEST_ROW, TRAIN_ROW = 0, 5  # of the metadata that ``official`` draws
 
 

@@ -13,6 +13,8 @@ from cxrbench.audit import looks, orientation
 from cxrbench.datasets.phantom import CLASSES, Phantom
 from cxrbench.store import Store
 
+SMOKE = ["--tier", "smoke", "--generators", "classical", "--ratios", "1", "--controls", "none"]
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
@@ -94,18 +96,7 @@ def test_planted_faults_are_found_and_shown_and_the_second_audit_is_read_from_th
 
 def test_a_policy_removes_what_was_found_and_the_page_lists_it(cli, faulty, one_cache, tmp_path, capsys):
     results = tmp_path / "results"
-    arguments = [
-        "--data",
-        faulty,
-        "--tier",
-        "smoke",
-        "--generators",
-        "classical",
-        "--ratios",
-        "1",
-        "--controls",
-        "none",
-    ]
+    arguments = ["--data", faulty, *SMOKE]
     assert cli("run", *arguments, "--results", results, "--clean", "quarantine") == 0
     data = next(record for record in Store(results) if record.trial.kind == "data")
     removed = [note for note in data.notes if note.startswith("removed")]
@@ -124,19 +115,7 @@ def test_another_machine_removes_what_the_records_say_and_audits_nothing(
 ):
     """What an audit finds hangs on the arithmetic of the machine; records that are gone on with must not."""
     results = tmp_path / "results"
-    arguments = [
-        "--data",
-        faulty,
-        "--tier",
-        "smoke",
-        "--generators",
-        "classical",
-        "--ratios",
-        "1",
-        "--controls",
-        "none",
-    ]
-    arguments += ["--results", results, "--clean", "quarantine"]
+    arguments = ["--data", faulty, *SMOKE, "--results", results, "--clean", "quarantine"]
     assert cli("run", *arguments) == 0
     (row, *_) = [record.trial.row for record in Store(results) if record.trial.kind == "utility"]
     monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path_factory.mktemp("elsewhere")))

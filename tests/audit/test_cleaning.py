@@ -1,12 +1,13 @@
 """What is left out, by an audit or by the record of an earlier run."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from cxrbench.audit.cleaning import _removed, clean_as_recorded
 from cxrbench.datasets.phantom import Phantom
-from cxrbench.records import Record, Setting, Status, Trial
+from cxrbench.records import Record, Status, Trial
 from cxrbench.stages import index_data
 
 
@@ -15,27 +16,22 @@ def index():
     return index_data("phantom", Phantom(patients_per_class=4))
 
 
-def record_of(index, files, *, clean="quarantine", status=Status.OK, kind="data"):
-    """The data record of a run that removed ``files``."""
+@pytest.fixture
+def record_of(setting):
+    """The data record of a run that removed some files."""
+    return partial(_record_of, setting)
+
+
+def _record_of(setting, index, files, *, clean="quarantine", status=Status.OK, kind="data"):
     removed = dict.fromkeys(files, "exact-duplicate (of a: b.png)")
     left = [film for film in index.films if film.file not in removed]
-    setting = Setting(
-        data="phantom",
-        data_hash=replace(index, films=left, clean=clean, removed=removed).hash,
-        split_seed=0,
-        split_key="0" * 64,
-        spec_hash="0" * 64,
-        tier="smoke",
-        image_size=32,
-        split_by="patient",
-        clean=clean,
-    )
-    trial = Trial(kind=kind, setting=setting)
+    cleaned = replace(index, films=left, clean=clean, removed=removed)
+    trial = Trial(kind=kind, setting=setting(data_hash=cleaned.hash, clean=clean))
     notes = ["split: patient", *(f"removed: {file}: {why}" for file, why in removed.items())]
     return Record(key=trial.key, trial=trial, status=status, notes=notes, provenance={})
 
 
-def test_what_an_earlier_run_removed_is_removed_again(index):
+def test_what_an_earlier_run_removed_is_removed_again(index, record_of):
     files = [film.file for film in index.films[1:4]]
     record = record_of(index, files)
     cleaned, by = clean_as_recorded(index, "quarantine", [record_of(index, [], clean="none"), record])
@@ -45,13 +41,13 @@ def test_what_an_earlier_run_removed_is_removed_again(index):
     assert cleaned.hash == record.trial.setting.data_hash != index.hash
 
 
-def test_a_policy_that_found_nothing_is_known_too(index):
+def test_a_policy_that_found_nothing_is_known_too(index, record_of):
     cleaned, _ = clean_as_recorded(index, "quarantine", [record_of(index, [])])
     assert cleaned.removed == {}
     assert cleaned.clean == "quarantine"
 
 
-def test_records_of_other_films_policies_kinds_or_failures_say_nothing(index):
+def test_records_of_other_films_policies_kinds_or_failures_say_nothing(index, record_of):
     files = [index.films[0].file]
     others = [
         record_of(index, files, clean="strict"),

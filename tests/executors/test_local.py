@@ -4,26 +4,20 @@ import pytest
 import torch
 
 from cxrbench.executors.local import execute
-from cxrbench.records import Setting, Status, Trial
-
-SETTING = Setting(
-    data="toy",
-    data_hash="0" * 64,
-    split_seed=0,
-    split_key="0" * 64,
-    spec_hash="0" * 64,
-    tier="smoke",
-    image_size=32,
-    split_by="patient",
-    clean="none",
-)
+from cxrbench.records import Status, Trial
 
 
-def status_of(measure):
-    record, found = execute(Trial(kind="data", setting=SETTING), measure, {})
-    assert found is None
-    assert record.error
-    return record.status
+@pytest.fixture
+def status_of(setting):
+    """How a trial ends that is measured so."""
+
+    def run(measure):
+        record, found = execute(Trial(kind="data", setting=setting()), measure, {})
+        assert found is None
+        assert record.error
+        return record.status
+
+    return run
 
 
 def too_large():
@@ -42,19 +36,19 @@ def too_large():
     ],
     ids=repr,
 )
-def test_a_want_of_memory_is_called_so(error):
+def test_a_want_of_memory_is_called_so(error, status_of):
     def measure():
         raise error
 
     assert status_of(measure) is Status.OOM
 
 
-def test_torch_is_understood_when_it_gets_no_memory_here():
+def test_torch_is_understood_when_it_gets_no_memory_here(status_of):
     assert status_of(too_large) is Status.OOM
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), ValueError("memory of the patient"), KeyError("x")], ids=repr)
-def test_other_errors_are_failures(error):
+def test_other_errors_are_failures(error, status_of):
     def measure():
         raise error
 
