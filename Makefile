@@ -11,7 +11,7 @@ GPU_SETUP ?= $(STAMP)
 GPU_DEVICE ?= cuda
 GPU_OUT ?= results/local/gpu
 GPU_LIMIT ?= 86400
-GPU_RUN = timeout --signal TERM --preserve-status $(GPU_LIMIT) $(GPU_PYTHON) -m cxrbench
+GPU_RUN = timeout --foreground --signal TERM --preserve-status $(GPU_LIMIT) $(GPU_PYTHON) -m cxrbench
 GPU_GRID = --generators cgan-seed,cgan,dcgan,flow,classical --seeds 1 --device $(GPU_DEVICE) --data $(DATA) \
 	--clean quarantine --external $(EXTERNAL) --results $(GPU_OUT)/results $(RUN_FLAGS)
 
@@ -27,16 +27,17 @@ test: $(STAMP) lint  ## what CI runs
 test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
-gpu: gpu-tests gpu-throughput gpu-standard gpu-study gpu-full  ## everything that needs a CUDA device, in one go
-# Each part below goes on where it was ended, so it can be called again until it is done: GPU_LIMIT are the seconds of
-# one call. Where nothing can be installed: make gpu GPU_PYTHON=python3 GPU_SETUP= (with cxrbench on the path).
+gpu: $(GPU_SETUP)  ## everything that needs a CUDA device, in one go
+	$(MAKE) --keep-going gpu-tests gpu-throughput gpu-standard gpu-study gpu-full
+# The last three go on where they were ended, so they can be called again until they are done: GPU_LIMIT are the seconds
+# of one call. Where nothing can be installed: make gpu GPU_PYTHON=python3 GPU_SETUP= (with cxrbench on the path).
 # DATA=path/to/radiography, EXTERNAL=path/to/films of other hospitals.
 
 gpu-tests: $(GPU_SETUP)
 	$(GPU_PYTHON) -m pytest -m gpu tests/baselines
 
 gpu-throughput: $(GPU_SETUP)  ## train steps against plain loops, also of large films; bf16 against float32; synthesis, features
-	$(GPU_PYTHON) -m bench.throughput $(GPU_OUT)/throughput --device $(GPU_DEVICE) --seconds 10
+	-$(GPU_PYTHON) -m bench.throughput $(GPU_OUT)/throughput --device $(GPU_DEVICE) --seconds 10
 	$(GPU_PYTHON) -m bench.precision_parity $(GPU_OUT)/precision --device $(GPU_DEVICE) --data $(DATA)
 	$(GPU_PYTHON) -m pytest bench/test_synthesis_and_features.py --benchmark-only --benchmark-json=$(GPU_OUT)/bench.json
 

@@ -73,7 +73,7 @@ FITS = {
     "small-cnn": Fit("small-cnn", "classifier", 300),
 }
 WAYS = ("bf16", "float32")
-RECORD = "parity.json"
+RECORD, PAGE = "parity.json", "PARITY.md"
 
 
 def score_of(fit: Fit, stick: Yardstick, seed: int, device: str) -> float:
@@ -140,6 +140,7 @@ def page(record: Mapping[str, Any]) -> str:
         table.append([f"`{row['fit']['plugin']}`", str(row["fit"]["steps"]), what, *shown, *numbers, verdict])
     head = ["plug-in", "steps", "score", *(f"{way}, by seed" for way in WAYS)]
     head += ["bf16 - float32, 95 %", "spread of seeds", "float32 / bf16, time", "verdict"]
+    option = " --rounded" if record["rounded"] else ""
     rounded = "This CPU has no bf16: torch rounds to it by way of float32, so times say nothing and are not shown."
     return "\n".join(
         [
@@ -155,10 +156,17 @@ def page(record: Mapping[str, Any]) -> str:
             *([rounded] if record["rounded"] else []),
             "",
             machine_lines([record["machine"]]),
-            "- `python -m bench.precision_parity FOLDER --data DIR` makes this page.",
+            f"- `python -m bench.precision_parity FOLDER --data DIR{option}` makes this page.",
             "",
         ]
     )
+
+
+def write(folder: Path, record: Mapping[str, Any]) -> None:
+    """The record and its page."""
+    ordered = {**record, "rows": {name: record["rows"][name] for name in FITS if name in record["rows"]}}
+    write_row(folder / RECORD, ordered)
+    write_atomically(folder / PAGE, page(ordered).encode())
 
 
 def main(words: Sequence[str]) -> int:
@@ -189,13 +197,11 @@ def main(words: Sequence[str]) -> int:
         for name in chosen:
             record["rows"][name] = measure(FITS[name], stick, asked.seeds, device)
             print(f"{name}: {json.dumps(record['rows'][name]['scores'])}", flush=True)
+            write(asked.folder, record)  # each is minutes of work
     except CxrbenchError as error:
         print(f"precision_parity: {error}", file=sys.stderr)
         return error.exit_code
-    record["rows"] = {name: record["rows"][name] for name in FITS if name in record["rows"]}
-    write_row(asked.folder / RECORD, record)
-    write_atomically(asked.folder / "PARITY.md", page(record).encode())
-    print(f"wrote {asked.folder / 'PARITY.md'}")
+    print(f"wrote {asked.folder / PAGE}")
     return 0
 
 

@@ -19,6 +19,7 @@ from bench.throughput_cells import Cell, draw_films
 from bench.throughput_timing import BUDGET, SEED, interleaved, our_loop, plain_loop, plugin_of, ratio_of
 from cxrbench.contracts import RunContext
 from cxrbench.machine import describe_machine
+from cxrbench_baselines.replay import unreplayed
 
 SHOWN = 15  # operators
 LEAST_STEPS = 4
@@ -46,7 +47,7 @@ def profile_page(name: str, cell: Cell, device: str, seconds: float = BY_TURNS) 
         cycle = plugin.steps_per_cycle()
         steps = cycle * -(-LEAST_STEPS // cycle)
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-        with profile(activities=activities) as record:
+        with profile(activities=activities) as record, unreplayed():
             wall = 1e3 * loop.run(steps)
         plain = plain_loop(plugin, train, RunContext(SEED, device, BUDGET, Path(folder)))
         rounds = interleaved({"ours": loop, "plain": plain}, steps, seconds) if plain else None

@@ -92,6 +92,11 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def begun_since(self, stage: str, key: str, moment: float) -> bool:
+        """Was the artifact made, or its making begun, at ``moment`` (as of ``time.time``) or later?"""
+        places = (self.folder(stage, key) / MANIFEST, self._work(stage, key))
+        return any(place.exists() and place.stat().st_mtime >= moment for place in places)
+
     def drop(self, stage: str, key: str) -> None:
         """Forget an artifact and what was begun of it, so that the next ``get`` makes it anew."""
         folder = self.folder(stage, key)

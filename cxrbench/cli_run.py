@@ -128,7 +128,7 @@ def run(
     started = time.monotonic()
     signal.signal(signal.SIGTERM, interrupt)
     asked, study = _asked(context, recipe)
-    store, index, planned = _prepare(asked, results, weights, quiet=quiet)
+    store, index, planned = _prepare(asked, results, weights, quiet=quiet, fresh=fresh)
 
     from cxrbench.cache import Cache, default_cache_root
     from cxrbench.progress import make_reporter
@@ -194,7 +194,7 @@ def plan(
         typer.Option("--costs", help="Predict seconds and memory; what is new here is tried first, for about 5 s."),
     ] = False,
 ) -> None:
-    """Show the trials of a run and which of them are done, without running any (--clean audits the data first)."""
+    """Show the trials of a run and which of them are done, without running any (--clean may audit the data first)."""
     asked, _ = _asked(context, recipe)
     store, index, planned = _prepare(asked, results, weights, quiet=False)
     todo = [trial for trial in planned.trials if not store.is_done(trial.key)]
@@ -265,14 +265,16 @@ def _asked(context: typer.Context, recipe_name: str) -> tuple[Asked, Recipe | No
     return asked_under(recipe, asked, given), recipe
 
 
-def _prepare(asked: Asked, results: Path, weights: str, *, quiet: bool) -> tuple[Store, DataIndex, Plan]:
+def _prepare(
+    asked: Asked, results: Path, weights: str, *, quiet: bool, fresh: bool = False
+) -> tuple[Store, DataIndex, Plan]:
     from cxrbench.store import Store
 
     use_weights(weights)
     request = request_of(asked)
     store = Store(results)
     store.prepare()
-    clean = partial(cleaned, policy=asked.clean, device=request.device, quiet=quiet, records=store)
+    clean = partial(cleaned, policy=asked.clean, device=request.device, quiet=quiet, records=() if fresh else store)
     index, planned = prepare(asked, request, clean)
     return store, index, planned
 

@@ -66,7 +66,9 @@ def verify(
     kept = {record.key: read_predictions(store, record) for record in records}
     with _clean_folder(keep) as folder:
         cache, again = Cache(folder / "cache"), Store(folder / "results")
-        reruns, why = plan_again(records, partial(cleaned, quiet=quiet, records=store), data, external, device)
+        hashes = {record.trial.setting.data_hash for record in records}
+        same_films = [record for record in store if record.trial.setting.data_hash in hashes]
+        reruns, why = plan_again(records, partial(cleaned, quiet=quiet, records=same_films), data, external, device)
         if why:
             for line in why:
                 typer.echo(f"why: {line}", err=quiet)

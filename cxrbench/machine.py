@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import os
 import platform
 import resource
@@ -70,6 +71,7 @@ def device_name(device: str) -> str:
     return f"{_cpu_model() or platform.machine()}, {cores} core{'s' if cores != 1 else ''}"
 
 
+@functools.cache
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Has the CPU instructions for bf16 (AVX-512's or AMX's), as far as the system says?
 

@@ -87,6 +87,8 @@ def run_plan(
             reporter.say(f"note: {slow}")
 
         def measure(trial: Trial, progress: Progress) -> Measurement:
+            for bench in benches.values():
+                bench.let_go()
             return benches[trial.setting.split_seed].measure(trial, progress)
 
         keeper = _Keeper(spec, store, reporter, outcome, index.dataset.redistributable, fail_fast)

@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,10 +69,24 @@ class Workbench:
     cache: Cache
     fresh: bool
     _progress: Progress = no_progress
-    _renewed: set[str] = field(default_factory=set)
+    _began: float = field(default_factory=time.time)
     _failures: dict[str, Exception] = field(default_factory=dict)
     _memorization: dict[float, MemorizationTest] = field(default_factory=dict)
     _diagnoses: dict[str, list[str]] = field(default_factory=dict)
+
+    def let_go(self) -> None:
+        """Keep the errors of what failed, but not the frames that they came through, and so not the nets: a GPU is full
+        of them. To be called between trials, since a record tells of the frames."""
+        held, waiting, seen = False, list[BaseException | None](self._failures.values()), set[int]()
+        while waiting:
+            error = waiting.pop()
+            if error is not None and id(error) not in seen:
+                seen.add(id(error))
+                held |= error.__traceback__ is not None
+                error.__traceback__ = None
+                waiting += [error.__cause__, error.__context__]
+        if held:
+            gc.collect()  # nets and what holds them go round in circles
 
     def prepare(self, trials: Sequence[Trial]) -> None:
         """Make what many of the trials need and the cache does not keep, once for all processes forked from here."""
@@ -88,7 +103,6 @@ class Workbench:
             Exception: whatever a plug-in raises; UsageError for a ratio that adds nothing.
         """
         self._progress = progress
-        self._let_go()
         if trial.kind == "data":
             counts, notes = describe_data(self.index, self.data)
             return Measurement(self.data.images.classes, counts=counts, notes=notes)
@@ -295,23 +309,10 @@ class Workbench:
         return choose_real_sets(self.data, self.plan.request.spec)
 
     def _renew(self, stage: str, key: str) -> None:
-        """Where all is to be done afresh, forget what an earlier run left; only once in this run."""
-        if self.fresh and key not in self._renewed:
+        """Where all is to be done afresh, forget what an earlier run left; not what this run, perhaps in a process
+        that has ended, has made."""
+        if self.fresh and not self.cache.begun_since(stage, key, self._began):
             self.cache.drop(stage, key)
-            self._renewed.add(key)
-
-    def _let_go(self) -> None:
-        """Errors are kept; the frames that they came through, and so the nets that failed, are not: a GPU is full of
-        them. Only now, since a record tells of the frames."""
-        held = False
-        for error in self._failures.values():
-            link: BaseException | None = error
-            while link is not None:
-                held |= link.__traceback__ is not None
-                link.__traceback__ = None
-                link = link.__cause__ or link.__context__
-        if held:
-            gc.collect()  # nets and what holds them go round in circles
 
     @contextmanager
     def _context(self, seed: int, budget: int) -> Iterator[RunContext]:

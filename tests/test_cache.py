@@ -186,3 +186,16 @@ def test_dropping_an_artifact_drops_what_was_begun_of_it(tmp_path):
     (cache.workdir("fit", KEY) / "checkpoint").write_text("half way")
     cache.drop("fit", KEY)
     assert not any(cache.workdir("fit", KEY).iterdir())
+
+
+def test_what_was_made_or_begun_since_a_moment_is_told_from_what_is_older(tmp_path, build):
+    cache = Cache(tmp_path)
+    assert not cache.begun_since("fit", KEY, 0.0)
+    work = cache.workdir("fit", KEY)
+    os.utime(work, (100.0, 100.0))
+    assert cache.begun_since("fit", KEY, 100.0)
+    assert not cache.begun_since("fit", KEY, 101.0)
+    folder = cache.get("fit", KEY, build)
+    assert cache.begun_since("fit", KEY, 101.0)
+    os.utime(folder / MANIFEST, (100.0, 100.0))
+    assert not cache.begun_since("fit", KEY, 101.0)

@@ -1,5 +1,6 @@
 """The bench of the quick run: which code runs, by turns, and what the page says of it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -61,3 +62,18 @@ def test_a_revision_that_git_does_not_know_is_one_line(tmp_path, monkeypatch, ca
     assert shown.startswith("quick_run: --before no-such-revision: ")
     assert shown.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_fails_and_no_rounds_are_one_line(tmp_path, monkeypatch, capsys):
+    def failing(trees, rounds):
+        raise subprocess.CalledProcessError(4, "run", stderr=b"cxrbench: no such data\n")
+
+    monkeypatch.setattr(quick_run, "work_tree", lambda revision: contextlib.nullcontext(tmp_path))
+    monkeypatch.setattr(quick_run, "measure", failing)
+    for words, code, message in (
+        ([], 1, "quick_run: a run ended with 4: cxrbench: no such data"),
+        (["--rounds", "0"], 2, "quick_run: --rounds 0: at least one is needed"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["quick_run", str(tmp_path / "out"), *words])
+        assert quick_run.main() == code
+        assert capsys.readouterr().err == f"{message}\n"

@@ -6,8 +6,9 @@ again together. So the work must be the same at every step but for what stands i
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 WARM_UP = 3  # calls before the capture: kernels are chosen in them, and optimizers make their state
 
 Work = Callable[..., Mapping[str, Tensor]]
+_switch = {"replay": True}
 
 
 class Graph(Protocol):
@@ -43,8 +45,12 @@ class CudaGraph:
         self._graph = torch.cuda.CUDAGraph()
 
     def capture(self, work: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        with torch.cuda.graph(self._graph):
-            return work()
+        here = torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(self._graph):
+                return work()
+        finally:  # torch leaves its own stream current where a capture breaks off
+            torch.cuda.set_stream(here)
 
     def replay(self) -> None:
         self._graph.replay()
@@ -56,64 +62,83 @@ class Replayed:
     What cannot be captured is done as it stands, too, and said once.
 
     Args:
-        work: from tensors, of the same shapes at every call, to named losses. It may change nets and optimizers
-            (``capturable``), must not wait for the device and must not depend on anything else that changes.
         device: where the tensors are.
+        optimizer: the one that the work steps.
         graph: makes the graph; None: ``CudaGraph`` on a CUDA device, else none.
     """
 
-    def __init__(self, work: Work, device: str, graph: Callable[[], Graph] | None = None) -> None:
+    def __init__(self, device: str, optimizer: Optimizer, graph: Callable[[], Graph] | None = None) -> None:
         cuda = torch.device(device).type == "cuda"
-        self._work, self._cuda = work, cuda
+        self._cuda, self._optimizer = cuda, optimizer
         self._make = graph or (CudaGraph if cuda else None)
         self._graph: Graph | None = None
         self._calls = 0
         self._inputs: tuple[Tensor, ...] = ()
         self._results: Mapping[str, Tensor] = {}
 
-    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """The losses, in tensors of their own."""
-        if self._make is None:
-            return dict(self._work(*inputs))
+    def __call__(self, work: Work, *inputs: Tensor) -> dict[str, Tensor]:
+        """The losses that ``work`` finds, in tensors of their own.
+
+        Args:
+            work: the same at every call; from tensors, of the same shapes at every call, to named losses. It may
+                change nets and the optimizer, must not wait for the device and must not depend on anything else that
+                changes.
+
+        Raises:
+            torch.OutOfMemoryError: also where a graph has no room.
+        """
+        if self._make is None or not _switch["replay"]:
+            return dict(work(*inputs))
         if self._calls < WARM_UP:
             self._calls += 1
-            return self._beside(inputs)
-        if self._graph is None and not self._captured(inputs):
-            return dict(self._work(*inputs))
+            return self._beside(work, inputs)
+        if self._graph is None and not self._captured(work, inputs):
+            return dict(work(*inputs))
         assert self._graph is not None
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
         self._graph.replay()
         return {name: value.clone() for name, value in self._results.items()}
 
-    def _captured(self, inputs: tuple[Tensor, ...]) -> bool:
+    def _captured(self, work: Work, inputs: tuple[Tensor, ...]) -> bool:
         assert self._make is not None
         graph, own = self._make(), tuple(given.clone() for given in inputs)
+        self._set_capturable(self._cuda)
         try:
-            self._results = graph.capture(lambda: self._work(*own))
+            self._results = graph.capture(lambda: work(*own))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             self._make = None
+            self._set_capturable(False)
             first = str(error).partition("\n")[0]
             warnings.warn(f"training steps are not replayed as a CUDA graph, which is slower: {first}", stacklevel=3)
             return False
         self._graph, self._inputs = graph, own
         return True
 
-    def _beside(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def _set_capturable(self, capturable: bool) -> None:
+        """Not before: a checkpoint brings its own, and torch warns of steps that could be captured and are not."""
+        for group in self._optimizer.param_groups:
+            group["capturable"] = capturable
+
+    def _beside(self, work: Work, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """On a stream of its own, as the capture will be: torch asks for that of what is captured later."""
         if not self._cuda:
-            return dict(self._work(*inputs))
+            return dict(work(*inputs))
         here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            results = dict(self._work(*inputs))
+            results = dict(work(*inputs))
         here.wait_stream(aside)
         return results
 
 
-def capturable(optimizer: Optimizer, device: str) -> Optimizer:
-    """Let the steps of an optimizer be captured, where its weights are on a CUDA device."""
-    if torch.device(device).type == "cuda":
-        for group in optimizer.param_groups:
-            group["capturable"] = True
-    return optimizer
+@contextlib.contextmanager
+def unreplayed() -> Iterator[None]:
+    """Inside, all work is done as it stands: whoever counts operations or times each of them sees none of a graph's."""
+    _switch["replay"] = False
+    try:
+        yield
+    finally:
+        _switch["replay"] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -35,15 +36,18 @@ def clean_as_recorded(index: DataIndex, policy: str, records: Iterable[Record]) 
     runs a row again, must not come to other films.
 
     Returns:
-        None where no record is of these films under this policy.
+        None where no record is of these films under this policy. Where several removed different films, those count
+        that most other trials rest on.
     """
-    for record in records:
-        trial = record.trial
-        if trial.kind == "data" and trial.setting.clean == policy and record.status is Status.OK:
+    known = [r for r in records if r.trial.setting.clean == policy and r.status is Status.OK]
+    finished = Counter(record.trial.setting.data_hash for record in known)
+    found: list[tuple[DataIndex, Record]] = []
+    for record in known:
+        if record.trial.kind == "data":
             cleaned = _without(index, _removed(record.notes, {film.file for film in index.films}), policy)
-            if cleaned.hash == trial.setting.data_hash:  # else other films lie there today
-                return cleaned, record
-    return None
+            if cleaned.hash == record.trial.setting.data_hash:  # else other films lie there today
+                found.append((cleaned, record))
+    return max(found, key=lambda each: finished[each[0].hash], default=None)
 
 
 def _without(index: DataIndex, removed: Mapping[str, str], policy: str) -> DataIndex:

@@ -99,6 +99,7 @@ class _Process:
     """A group at work.
 
     Attributes:
+        renewable: it ends itself after a trial that runs out of memory.
         spent: it has run out of memory in the trial it told of last.
     """
 
@@ -106,6 +107,7 @@ class _Process:
     inbox: Connection
     group: _Group
     provenance: Mapping[str, Any]
+    renewable: bool
     begun: datetime | None = None
     spent: bool = False
     ended: bool = False
@@ -119,7 +121,7 @@ def _start(group: _Group, measure: Measure, provenance: Mapping[str, Any]) -> _P
         handle = fork.Process(target=_work, args=(group.left, measure, provenance, inbox, outbox, renewable))
         handle.start()
     outbox.close()  # or the end of the process would not show
-    return _Process(handle, inbox, group, provenance)
+    return _Process(handle, inbox, group, provenance, renewable)
 
 
 @contextlib.contextmanager
@@ -201,7 +203,7 @@ def _hear(process: _Process, listener: Listener) -> bool:
 
 def _hear_its_end(process: _Process, listener: Listener) -> bool:
     group = process.group
-    if process.spent and process.handle.exitcode == 0:
+    if process.spent and process.renewable:  # even if it was killed on its way out: no trial was under way
         group.renewals += 1
         return True
     group.deaths += bool(group.left)

@@ -110,12 +110,15 @@ def _whole_float32() -> Iterator[None]:
     """No TF32 inside, in which a GPU convolves by default: it has 10 bits of float32's 23."""
     import torch
 
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [each.fp32_precision for each in settings]
+    for each in settings:
+        each.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for each, precision in zip(settings, before, strict=True):
+            each.fp32_precision = precision
 
 
 def in_colour(films: torch.Tensor) -> torch.Tensor:

@@ -41,6 +41,13 @@ def test_what_an_earlier_run_removed_is_removed_again(index, record_of):
     assert cleaned.hash == record.trial.setting.data_hash != index.hash
 
 
+def test_of_two_machines_removals_that_counts_which_most_trials_rest_on(index, record_of):
+    few, many = ([film.file for film in index.films[:count]] for count in (1, 2))
+    records = [record_of(index, few), record_of(index, many), record_of(index, many, kind="fidelity")]
+    for order in (records, records[::-1]):
+        assert set(clean_as_recorded(index, "quarantine", order)[0].removed) == set(many)
+
+
 def test_a_policy_that_found_nothing_is_known_too(index, record_of):
     cleaned, _ = clean_as_recorded(index, "quarantine", [record_of(index, [])])
     assert cleaned.removed == {}

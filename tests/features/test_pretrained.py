@@ -9,16 +9,16 @@ from cxrbench.features.pretrained import in_batches
 
 def test_features_are_of_whole_float32_on_a_gpu_too():
     """It convolves in TF32 by default; and what a user has set is as it was afterwards."""
-    seen = []
+    seen, convolutions, products = [], torch.backends.cudnn.conv, torch.backends.cuda.matmul
 
     def network(films):
-        seen.append(torch.backends.cudnn.allow_tf32)
+        seen.append((convolutions.fp32_precision, products.fp32_precision))
         return films.flatten(1).float()
 
-    before = torch.backends.cudnn.allow_tf32
+    before = convolutions.fp32_precision, products.fp32_precision
     in_batches(network, np.zeros((3, 1, 2, 2), np.uint8), 2, 4, "cpu", no_progress)
-    assert seen == [False, False]
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert seen == [("ieee", "ieee")] * 2
+    assert (convolutions.fp32_precision, products.fp32_precision) == before
 
 
 def test_the_last_films_are_computed_among_as_many_as_the_others():

@@ -24,7 +24,7 @@ from cxrbench.registry import GENERATORS
 from cxrbench_baselines.batches import FilmBatches
 from cxrbench_baselines.generators.two_nets import TwoNetGenerator, TwoNets, descend
 from cxrbench_baselines.nets import adam, frozen, full_precision, on_device, precision, seed_everything
-from cxrbench_baselines.replay import Replayed, capturable
+from cxrbench_baselines.replay import Replayed
 
 EMBEDDING = 50  # dimensions of the label embedding
 SMALLEST = 32  # four halvings and a last 4x4 convolution need this many pixels
@@ -99,12 +99,15 @@ class SeedCGAN(TwoNetGenerator):
             FilmBatches(train, self.batch, ctx.device, ctx.seed),
             generator,
             discriminator,
-            capturable(adam(generator, self.rate, self.beta1, 0.999), ctx.device),
-            capturable(adam(discriminator, self.rate, self.beta1, 0.999), ctx.device),
+            adam(generator, self.rate, self.beta1, 0.999),
+            adam(discriminator, self.rate, self.beta1, 0.999),
             ctx.seed,
             ctx.device,
         )
-        self._works = _Works(Replayed(self._step_discriminator, ctx.device), Replayed(self._step_generator, ctx.device))
+        self._works = _Works(
+            Replayed(ctx.device, self._nets.discriminator_optimizer),
+            Replayed(ctx.device, self._nets.generator_optimizer),
+        )
 
     def steps_per_cycle(self) -> int:
         return self.discriminator_every
@@ -121,8 +124,8 @@ class SeedCGAN(TwoNetGenerator):
         real, labels = nets.batches.at(step)
         losses: dict[str, Tensor] = {}
         if step % self.discriminator_every == 0:
-            losses |= works.discriminator(real, labels, self._noise(2 * step))
-        return losses | works.generator(labels, self._noise(2 * step + 1))
+            losses |= works.discriminator(self._step_discriminator, real, labels, self._noise(2 * step))
+        return losses | works.generator(self._step_generator, labels, self._noise(2 * step + 1))
 
     def finish(self, train: Images, ctx: RunContext) -> None:
         self._works = None  # what is captured holds memory of the device
