@@ -2,10 +2,10 @@
 
     python -m bench.plan_accuracy results/throughput/plan.json [--data phantom] [--tier quick] [--generators cgan]
 
-Everything is made anew, in a folder that is deleted afterwards. With one job the truth is counted in CPU seconds of
-the trial's one thread, which other programs change little; with more, or on a GPU, in wall seconds, for which the
-machine must be idle. Trials of throughput have all cores, whose threads take CPU time while they wait for each other:
-they are always counted in wall seconds.
+Everything is made anew, in a folder that is deleted afterwards. In this process (``--jobs 0``) the truth is counted in
+CPU seconds of the trial's one thread, which other programs change little; in others, or on a GPU, in wall seconds, for
+which the machine must be idle. Trials of throughput have all cores, whose threads take CPU time while they wait for
+each other: they are always counted in wall seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,16 +180,16 @@ def measure(asked: Asked, jobs: int) -> dict[str, Any]:
         seconds = calibrate_elsewhere(asked, cache.root)
         prediction = predict(plan, index, cache)
         run_plan(plan, index, store, cache, meter, command="plan_accuracy", jobs=jobs)
-    by_cpu = jobs == 1 and request.device == "cpu"
+    by_cpu = jobs == 0 and request.device == "cpu"
     rows = compare(prediction, meter, by_cpu=by_cpu)
     known = [trial for trial in plan.trials if trial.key in meter.truths]
     return {
         "asked": asked.model_dump(),
         "data": index.name,
-        "jobs": jobs,
+        "jobs": max(jobs, 1),
         "seconds": "CPU" if by_cpu else "wall",
         "plan_seconds": round(seconds, 1),
-        "predicted": round(prediction.run_seconds(known, jobs), 1),
+        "predicted": round(prediction.run_seconds(known, max(jobs, 1)), 1),
         "true": round(sum(row["true"] for row in rows) if by_cpu else meter.wall_seconds, 1),
         "rows": rows,
         "broken": list(prediction.broken),
@@ -201,6 +201,16 @@ def measure(asked: Asked, jobs: int) -> dict[str, Any]:
 def factor(predicted: float, true: float) -> str:
     """Predicted over true, as it is shown; nothing for what takes no time."""
     return f"{predicted / true:.2f}" if true >= 0.05 else ""
+
+
+def _outside(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows whose seconds are further from the truth than is wanted, in words."""
+    far = [
+        f"{row['what']} ({shown})"
+        for row in rows
+        if (shown := factor(row["predicted"], row["true"])) and not 1 / WANTED <= float(shown) <= WANTED
+    ]
+    return f"Further from the truth than is wanted, row by row: {', '.join(far)}.\n\n" if far else ""
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -232,8 +242,8 @@ and {found["true"]:.0f} s taken: {factor(found["predicted"], found["true"])} of 
 
 {markdown(head, table)}
 
-Seconds are {found["seconds"]} seconds (of throughput, which has all cores: wall seconds), of all trials of a row
-together. What a process computes once (a fit, the
+{_outside(found["rows"])}Seconds are {found["seconds"]} seconds (of throughput, which has all cores: wall seconds),
+of all trials of a row together. What a process computes once (a fit, the
 features of the reference) belongs to the trial that needs it first. A copy-adjusted arm is predicted as if its
 generator had made copies: without any, its training is that of another arm, and costs nothing. MiB are the most that
 the process holds in a trial of the row; what earlier trials left in it is included in the truth.
@@ -256,7 +266,7 @@ def main() -> int:
     parser.add_argument("--controls", default="all")
     parser.add_argument("--extractors", default="auto")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=0)
     options = vars(parser.parse_args())
     file, jobs = options.pop("file"), options.pop("jobs")
     try:

@@ -90,9 +90,9 @@ JobsOption = Annotated[
     int | None,
     typer.Option(
         "--jobs",
-        min=1,
-        help="Trials that run side by side, one thread each; default $CXRBENCH_JOBS, else one a core on a CPU. Scores "
-        "do not depend on it.",
+        min=0,
+        help="Trials that run side by side, one process and thread each; default $CXRBENCH_JOBS, else one a core on a "
+        "CPU; 0: in the command's own process, as on a GPU. Scores do not depend on it.",
     ),
 ]
 
@@ -191,7 +191,10 @@ def plan(
     jobs: JobsOption = None,
     costs: Annotated[
         bool,
-        typer.Option("--costs", help="Predict seconds and memory; what is new here is tried first, for about 5 s."),
+        typer.Option(
+            "--costs",
+            help="Predict seconds and memory; what is new here is tried first: 5 s of trying, some 20 s in all.",
+        ),
     ] = False,
 ) -> None:
     """Show the trials of a run and which of them are done, without running any (--clean may audit the data first)."""
@@ -218,7 +221,7 @@ def _predicted(planned: Plan, index: DataIndex, jobs: int | None) -> tuple[Predi
     from cxrbench.runner import chosen_jobs
 
     chosen = chosen_jobs(jobs, planned.request.device)
-    return predict(planned, index, Cache(default_cache_root())), chosen
+    return predict(planned, index, Cache(default_cache_root())), max(chosen, 1)
 
 
 def _shown_cost(trial: Trial, prediction: Prediction, waiting: bool) -> list[str]:

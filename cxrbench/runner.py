@@ -58,7 +58,7 @@ def run_plan(
     Args:
         command: the command line, for the records.
         asked: its options, for ``verify``.
-        jobs: trials that run side by side; as many as ``best_jobs`` says where None. Scores do not depend on it.
+        jobs: as for ``chosen_jobs``. Scores do not depend on it.
         fresh: run all of them again, and fit every generator anew.
         fail_fast: stop after the first trial that does not end ``ok``.
 
@@ -79,7 +79,7 @@ def run_plan(
     wants_external = plan.external if any(trial.kind == "external" for trial in todo) else None
     films = len(index.films) + (len(wants_external.index.films) if wants_external else 0)
     reporter.start(LOAD_WORK * films * len(splits) + sum(relative_cost(trial, spec) for trial in todo))
-    provenance = {"command": command, "request": dict(asked or {}), **describe_machine(device), "jobs": jobs}
+    provenance = {"command": command, "request": dict(asked or {}), **describe_machine(device), "jobs": max(jobs, 1)}
     try:
         # Every split first: what its gate refuses must not be found after hours of another split.
         benches = {seed: _prepare(plan, index, wants_external, seed, cache, reporter, fresh) for seed in splits}
@@ -93,7 +93,7 @@ def run_plan(
 
         keeper = _Keeper(spec, store, reporter, outcome, index.dataset.redistributable, fail_fast)
         groups, timed = packed(todo, lambda trial: relative_cost(trial, spec))
-        if jobs > 1 and len(groups) > 1:
+        if jobs:
             for seed, bench in benches.items():
                 bench.prepare([trial for trial in todo if trial.setting.split_seed == seed])
             going = run_side_by_side(groups, measure, {**provenance, "threads": 1}, keeper, jobs)
@@ -109,7 +109,12 @@ def run_plan(
 
 
 def chosen_jobs(jobs: int | None, device: str) -> int:
-    """Trials that will run side by side where ``jobs`` were asked for; ``best_jobs`` where none were.
+    """How many trials will have a process of their own at a time, where ``jobs`` were asked for; ``best_jobs`` where
+    nobody asked.
+
+    Returns:
+        0: they run one after the other in this process, so that a debugger sees them. What kills it, for memory or by
+        native code, ends the run.
 
     Raises:
         UsageError: more than one where processes cannot run side by side; or as ``best_jobs``.
@@ -122,21 +127,21 @@ def chosen_jobs(jobs: int | None, device: str) -> int:
         raise UsageError(
             f"--jobs {jobs}: trials cannot run side by side here (no fork, or torch sees a CUDA device); leave it out"
         )
-    return jobs
+    return jobs if device == "cpu" and can_fork() else 0
 
 
 def best_jobs(device: str) -> int:
     """Trials to run side by side: ``$CXRBENCH_JOBS``, else one for each core of a CPU, if there is memory for them;
-    one on a GPU.
+    0, as ``chosen_jobs`` has it, on a GPU and where processes cannot be forked.
 
     Raises:
-        UsageError: ``$CXRBENCH_JOBS`` is no number of at least 1.
+        UsageError: ``$CXRBENCH_JOBS`` is no number.
     """
     if device != "cpu" or not can_fork():
-        return 1
+        return 0
     if named := os.environ.get("CXRBENCH_JOBS"):
-        if not named.isdecimal() or int(named) < 1:
-            raise UsageError(f"$CXRBENCH_JOBS is {named!r}; set it to a number of at least 1, or not at all")
+        if not named.isdecimal():
+            raise UsageError(f"$CXRBENCH_JOBS is {named!r}; set it to a number, or not at all")
         return int(named)
     return max(1, min(usable_cores(), memory_bytes() // MEMORY_OF_A_TRIAL))
 

@@ -29,9 +29,9 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 
 @pytest.fixture(autouse=True)
-def one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests run beside each other, and many look at what a plug-in did in their own process."""
-    monkeypatch.setenv("CXRBENCH_JOBS", "1")
+    monkeypatch.setenv("CXRBENCH_JOBS", "0")
 
 
 @pytest.fixture(scope="session")

@@ -103,11 +103,11 @@ def test_what_a_generator_says_of_its_fit_stands_in_its_fidelity_record(run, tmp
 @pytest.mark.usefixtures("undrawn")
 def test_scores_do_not_depend_on_the_cache_nor_on_how_many_trials_run_side_by_side(run, tmp_path, monkeypatch):
     scores = []
-    for jobs in (1, 2):
+    for jobs in (0, 2):
         monkeypatch.setenv("CXRBENCH_CACHE", str(tmp_path / f"cache-{jobs}"))
         results = tmp_path / f"results-{jobs}"
         assert run(results, "--jobs", jobs, "--seeds", 2, generators="cgan,classical") == 0
-        assert {r.provenance["jobs"] for r in Store(results)} == {jobs}
+        assert {r.provenance["jobs"] for r in Store(results)} == {max(jobs, 1)}
         scores.append({r.key: (r.scores, r.notes) for r in Store(results) if r.trial.kind != "throughput"})
         assert {r.provenance["threads"] for r in Store(results) if r.trial.kind != "throughput"} == {1}
     assert scores[0] == scores[1]
@@ -136,7 +136,7 @@ def test_jobs_that_cannot_run_side_by_side_are_refused_before_anything_is_done(
     [
         pytest.param(signal.SIGKILL, -9, 1, marks=pytest.mark.slow),
         (signal.SIGKILL, -9, 2),
-        (signal.SIGINT, 130, 1),
+        (signal.SIGINT, 130, 0),
         (signal.SIGTERM, 130, 2),
     ],
 )

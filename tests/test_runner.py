@@ -1,9 +1,15 @@
-"""How many trials run side by side where nobody says."""
+"""How many trials run side by side where nobody says, and what one process can do to the others."""
+
+import os
+import signal
+from dataclasses import dataclass
 
 import pytest
 
 from cxrbench import runner
+from cxrbench.registry import GENERATORS
 from cxrbench.runner import MEMORY_OF_A_TRIAL, best_jobs, chosen_jobs
+from cxrbench_baselines.generators.classical import Classical
 
 
 @pytest.fixture
@@ -26,11 +32,11 @@ def test_one_a_core_if_there_is_memory_for_them(machine, cores, room, jobs):
     assert chosen_jobs(None, "cpu") == jobs
 
 
-def test_one_on_a_gpu_and_where_nothing_can_be_forked(machine):
+def test_no_other_process_on_a_gpu_and_where_nothing_can_be_forked(machine):
     machine(8)
-    assert best_jobs("cuda") == 1
+    assert best_jobs("cuda") == chosen_jobs(1, "cuda") == 0
     machine(8, fork=False)
-    assert best_jobs("cpu") == 1
+    assert best_jobs("cpu") == chosen_jobs(1, "cpu") == 0
 
 
 def test_what_the_user_says_counts(machine, monkeypatch):
@@ -38,9 +44,30 @@ def test_what_the_user_says_counts(machine, monkeypatch):
     monkeypatch.setenv("CXRBENCH_JOBS", "3")
     assert best_jobs("cpu") == 3
     assert chosen_jobs(2, "cpu") == 2
+    assert chosen_jobs(0, "cpu") == 0
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_one_core_runs_to_the_end(machine, run, tmp_path):
     machine(1)
     assert run(tmp_path / "r") == 0
+
+
+@dataclass
+class Deadly(Classical):
+    """Stands for a fit for which the system has no memory."""
+
+    def fit(self, train, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_on_one_core_too_a_process_that_is_killed_costs_its_own_trials_alone(
+    machine, run, tmp_path, monkeypatch, statuses
+):
+    machine(1)
+    monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
+    assert run(tmp_path / "r", generators="deadly,classical") == 1
+    found = statuses(tmp_path / "r")
+    assert {status for what, status in found.items() if "deadly" in what} == {"oom"}
+    assert {status for what, status in found.items() if "deadly" not in what} == {"ok"}

@@ -1,4 +1,4 @@
-"""Try every part of a plan for a moment, for about 5 s in all, and keep what was found in the cache."""
+"""Try every part of a plan for about 5 s in all, besides what starting takes, and keep in the cache what was found."""
 
 from __future__ import annotations
 

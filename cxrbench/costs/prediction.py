@@ -73,7 +73,7 @@ class Prediction:
 
 
 def predict(plan: Plan, index: DataIndex, cache: Cache) -> Prediction:
-    """Predict the cost of every trial, as if none were done; with a calibration of about 5 s, where there is none."""
+    """Predict the cost of every trial, as if none were done; with a calibration, where there is none."""
     films = Films.expected(plan, index)
     train, compared = sum(films.train.values()), sum(films.compared.values())
     calibration = calibrate(plan, index.classes, train, compared, cache)
