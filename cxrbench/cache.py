@@ -28,7 +28,11 @@ def default_cache_root() -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: after a crash it holds either the old bytes or the new ones."""
+    """Replace ``path`` by ``content``: after a crash it holds either the old bytes or the new ones.
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is set, as it is not where a disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,6 +41,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,10 +146,14 @@ def _summary(cls: type) -> str:
 COMMAND_LINE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 assert COMMAND_LINE_ERROR.__name__ == "ClickException"
 
+# Of a disk that takes no more: full, over quota, read-only. What else is wrong with a file is said where it is opened.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 def main() -> None:
     """Entry point: errors a user can mend become one line and their exit code."""
     keep_freed_memory()
+    warnings.formatwarning = _in_one_line
     try:
         code = app(standalone_mode=False)
     except CxrbenchError as error:
@@ -159,7 +165,31 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted; finished trials are kept")
         code = EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _complain(_what_the_disk_refused(error))
+        code = UsageError.exit_code
     raise SystemExit(code or 0)
+
+
+def _what_the_disk_refused(error: OSError) -> str:
+    from cxrbench.cache import default_cache_root
+
+    where = error.filename or f"the results or the cache ({default_cache_root()})"
+    return (
+        f"{where} cannot be written ({error.strerror}); make room there and give the same command again: finished "
+        "trials are kept"
+    )
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to users, without the source that it comes from; others as Python has them."""
+    if category is UserWarning:
+        return f"cxrbench: warning: {' '.join(str(message).split())}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _complain(text: str) -> None:

@@ -1,5 +1,6 @@
 """Whole runs at tier smoke in which a fit fails, is interrupted or kills its process."""
 
+import errno
 import os
 import re
 import signal
@@ -207,3 +208,41 @@ def test_the_error_of_a_failed_fit_does_not_keep_what_the_fit_held(run, tmp_path
     assert run(tmp_path / "r", generators="counting,classical") == 1
     assert len(held) == 2
     assert alive == [[False, False]]
+
+
+@pytest.fixture
+def breaking_disk(tmp_path, monkeypatch):
+    """``breaking_disk(code)``: writing fails with this error from the fourth record on; returns how to mend it."""
+    whole = os.fsync
+
+    def broken(code):
+        def fsync(number):
+            if len(list((tmp_path / "r" / "records").glob("*.json"))) == 3:
+                raise OSError(code, os.strerror(code))
+            whole(number)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        return lambda: monkeypatch.setattr(os, "fsync", whole)
+
+    return broken
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_costs_no_finished_trial(run, tmp_path, breaking_disk, capsys):
+    results = tmp_path / "r"
+    mend = breaking_disk(errno.ENOSPC)
+    assert run(results, "--quiet") == 2
+    [said] = capsys.readouterr().err.strip().splitlines()
+    assert re.match(
+        rf"cxrbench: {results}/.*\(No space left on device\); make room there and give the same command again", said
+    )
+    assert len(list(Store(results))) == 3
+    assert not list(results.rglob("*.tmp"))
+    mend()
+    assert run(results) == 0
+    assert "3 already done" in capsys.readouterr().out
+
+
+def test_another_error_of_a_file_is_not_taken_for_a_full_disk(run, tmp_path, breaking_disk):
+    breaking_disk(errno.EBADF)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        run(tmp_path / "r", "--quiet")

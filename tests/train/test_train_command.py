@@ -1,6 +1,8 @@
 """``cxrbench train``: what it writes, what it refuses, and what outlives a kill."""
 
+import re
 import signal
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -159,6 +161,26 @@ def test_a_killed_training_goes_on_with_the_same_command_to_the_same_model(
     assert Killed.steps == [0, 1, 2, 3, 4, 5]
     weights = [(tmp_path / name / "model" / "nets.safetensors").read_bytes() for name in ("whole", "m")]
     assert weights[0] == weights[1]
+
+
+def test_a_damaged_checkpoint_is_named_in_one_line_and_the_training_starts_anew(train, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(GENERATORS._decorated, "killed", Killed)
+    monkeypatch.setattr(Killed, "steps", [])
+    monkeypatch.setattr(Killed, "number", signal.SIGTERM)
+    generator = DEAR.replace("dcgan", "killed")
+    assert train(tmp_path / "m", generator=generator) == 130
+    [file] = (tmp_path / "m" / "training" / "checkpoint").rglob("parts.pt")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="damaged|anew") as warned:
+        assert train(tmp_path / "m", generator=generator) == 0
+    said = [warnings.formatwarning(str(w.message), w.category, w.filename, w.lineno) for w in warned]
+    assert re.fullmatch(rf"cxrbench: warning: checkpoint {file.parent} is damaged .* and is not used\n", said[0])
+    assert said[1].startswith("cxrbench: warning: no checkpoint in")
+    assert said[1].endswith("the fit starts anew\n")
+    assert Killed.steps[-6:] == [0, 1, 2, 3, 4, 5]
 
 
 @dataclass
