@@ -20,6 +20,7 @@ from cxrbench.report.diagnoses import DIAGNOSIS, diagnosis_lines
 from cxrbench.report.film_views import agreement_view, audit_view, copies_view, fidelity_view
 from cxrbench.report.flags import flag_sentences
 from cxrbench.report.freshness import PAGE, note_made
+from cxrbench.report.machines import machine_lines
 from cxrbench.report.reading import external_reading, stamp, utility_reading
 from cxrbench.report.sections import Section, newest_first
 from cxrbench.report.uncertainty import components_table, curve_table
@@ -129,6 +130,7 @@ def _section_page(analysis: Analysis, pictures: dict[str, str], audits: list[str
 
 def _verdicts(analysis: Analysis) -> list[str]:
     lines = [tables.markdown(verdict_view(analysis.board)), "", utility_reading(analysis.board)]
+    lines += machine_lines(analysis.section)
     curve = curve_table(analysis.section)
     if not curve.empty:
         lines += ["", "Real films alone, by their number:", "", tables.markdown(curve_view(curve))]

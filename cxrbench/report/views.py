@@ -101,6 +101,7 @@ def external_view(table: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
                 ),
                 "p (Holm)": p_value(gain.get("p_holm", nan)),
                 "verdict outside": gain.get("verdict", MISSING),
+                "over classical, outside": _over_classical(gain),
                 "n": row["n"],
                 "runs": row["runs"],
             }
@@ -167,7 +168,7 @@ def _key(row: Mapping[str, object]) -> tuple[object, ...]:
 
 
 def _over_classical(row: Mapping[str, float]) -> str:
-    if "over_classical_gain" not in row or row["over_classical_gain"] != row["over_classical_gain"]:
+    if row.get("over_classical_gain") is None or row["over_classical_gain"] != row["over_classical_gain"]:
         return MISSING
     text = interval(row["over_classical_gain"], row["over_classical_low"], row["over_classical_high"])
     return f"{text}: {row['over_classical_verdict']}"

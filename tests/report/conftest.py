@@ -121,6 +121,7 @@ class Results:
         pictures: Arrays | None = None,
         started: str = STARTED,
         error: str | None = None,
+        device: str = "abacus",
         **of_trial: object,
     ) -> Record:
         """Any record; with an ``error``, a failed one. Further arguments are the trial's; plug-ins go by name."""
@@ -137,7 +138,7 @@ class Results:
             scores=dict(scores or {}),
             counts=dict(counts or {}),
             notes=list(notes),
-            provenance={"started": started, "seconds": 1.0, "command": "cxrbench run", "device": "abacus"},
+            provenance={"started": started, "seconds": 1.0, "command": "cxrbench run", "device": device},
         )
         self.store.put(record, arrays or {}, pictures or {}, publish=self.publish)
         return record
