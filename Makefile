@@ -58,7 +58,8 @@ bench: $(STAMP)  ## train steps against plain loops and the machine's peaks; syn
 	$(BIN)/python -m pytest bench/ --benchmark-only
 
 bench-compare: $(STAMP)  ## the ratios of `make bench` against the committed ones
-	$(BIN)/python -m bench.throughput_compare results/throughput/throughput.json results/local/throughput/throughput.json
+	$(BIN)/python -m bench.throughput_compare results/throughput/throughput.json results/throughput/float32/throughput.json \
+		results/local/throughput/throughput.json
 
 feature-speed: $(STAMP)  ## InceptionV3's features: ours beside torch-fidelity's own call
 	$(BIN)/python -m bench.feature_speed results/features

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def measure(cells: Mapping[str, Cell], device: str, seconds: float | None) -> di
     Args:
         seconds: for each cell; None: what each cell says.
     """
-    load = os.getloadavg()[0]
+    load, started = os.getloadavg()[0], time.monotonic()
     peaks = measure_peaks(device)
     print(", ".join(f"{kind} {speed:.0f} GFLOP/s" for kind, speed in peaks.items()), flush=True)
     rows = {}
@@ -76,6 +77,7 @@ def measure(cells: Mapping[str, Cell], device: str, seconds: float | None) -> di
         "device": device,
         "machine": describe_machine(device),
         "load_average": load,
+        "seconds": round(time.monotonic() - started),
         "settings": {
             "seed": SEED,
             "scheduled_steps": BUDGET,

@@ -1,6 +1,8 @@
 """Did training get slower? Two records of ``bench.throughput``, compared by ratio.
 
-    python -m bench.throughput_compare results/throughput/throughput.json NEW.json
+    python -m bench.throughput_compare OLD.json [OLD.json ...] NEW.json
+
+Of several old records the first counts that is of such a machine as the new one.
 
 What is compared is how many times as fast ours is as a plain loop that was timed by turns with it, not seconds: those
 change with the machine and its neighbours. A ratio fell where the new median is lower by more than ``MARGIN`` of the
@@ -37,10 +39,11 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], 
     """Lines on what fell, and lines on what else is worth knowing.
 
     Raises:
-        UsageError: the records are of different devices: their ratios mean different things.
+        UsageError: the records are of different devices, or of CPUs of which one has bf16: their ratios mean different
+            things.
     """
-    if old["device"] != new["device"]:
-        raise UsageError(f"one record is of {old['device']}, the other of {new['device']}; compare like with like")
+    if not alike(old, new):
+        raise UsageError(f"one record is of {kind_of(old)}, the other of {kind_of(new)}; compare like with like")
     fallen: list[str] = []
     told: list[str] = []
     for fact in ("device", "threads"):
@@ -69,13 +72,23 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], 
     return fallen, told
 
 
+def alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Are both of a device that computes in the same precisions?"""
+    return kind_of(old) == kind_of(new)
+
+
+def kind_of(record: Mapping[str, Any]) -> str:
+    """The device and the precisions whose peaks were measured on it."""
+    return f"{record['device']} with {' and '.join(sorted({kind.split()[-1] for kind in record['peaks_gflops']}))}"
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Raises UsageError for what is no record of ``bench.throughput``."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    if not isinstance(record, dict) or not {"device", "machine", "rows"} <= set(record):
+    if not isinstance(record, dict) or not {"device", "machine", "rows", "peaks_gflops"} <= set(record):
         raise UsageError(f"{path} is no record of bench.throughput; give its throughput.json")
     return record
 
@@ -83,11 +96,12 @@ def read_record(path: Path) -> dict[str, Any]:
 def main() -> int:
     """Compare and say so."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", type=Path)
+    parser.add_argument("old", type=Path, nargs="+")
     parser.add_argument("new", type=Path)
     asked = parser.parse_args()
     try:
-        fallen, told = compare(read_record(asked.old), read_record(asked.new))
+        olds, new = [read_record(path) for path in asked.old], read_record(asked.new)
+        fallen, told = compare(next((old for old in olds if alike(old, new)), olds[0]), new)
     except CxrbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

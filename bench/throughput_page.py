@@ -53,13 +53,28 @@ precision, over the time it takes. What ours computes in bf16 (*in bf16*, of its
 peak, the rest and all of plain against fp32's. Operations are counted over a cycle, forward and backward, by the
 formulas of `torch.utils.flop_counter`: nothing but convolutions and matrix products, on a CPU no attention, and the
 backward of a grouped convolution as if it had no groups (no net here has any). Memory is
-{MEMORY[record["device"]]}.
+{MEMORY[record["device"]]}.{_on_muon(record)}
 
 {machine_lines([record["machine"]])}
-- Load average before the run: {record["load_average"]:.1f}. Everything is in `throughput.json`;
+- Load average before the run: {record["load_average"]:.1f}.{_took(record)} Everything is in `throughput.json`;
   `python -m bench.throughput_compare OLD NEW` compares two of these by their ratios.
 - `python -m bench.throughput FOLDER` makes this page.
 """
+
+
+def _took(record: Mapping[str, Any]) -> str:
+    return f" It took {record['seconds']} s." if "seconds" in record else ""
+
+
+def _on_muon(record: Mapping[str, Any]) -> str:
+    """Why a net that is trained in float32 does a little in bf16."""
+    peaks = record["peaks_gflops"]
+    if any("bf16" in kind for kind in peaks):
+        return ""
+    return (
+        " torch's Muon makes its steps orthogonal in bf16 whatever the net is trained in; no peak of bf16 was measured"
+        "\nhere, so the share of such a step is not known."
+    )
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

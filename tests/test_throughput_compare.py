@@ -14,9 +14,14 @@ def ratio(median, spread=0.0, pairs=16):
     return {"median": median, "low": median - spread / 2, "high": median + spread / 2, "pairs": pairs}
 
 
-def record(rows, device="cpu", machine="a CPU, 2 cores"):
+def record(rows, device="cpu", machine="a CPU, 2 cores", kinds=("conv fp32", "conv bf16")):
     found = {name: {"plugin": name, "size": 64} | ({"ratio": each} if each else {}) for name, each in rows.items()}
-    return {"device": device, "machine": {"device": machine, "threads": 2}, "rows": found}
+    return {
+        "device": device,
+        "machine": {"device": machine, "threads": 2},
+        "rows": found,
+        "peaks_gflops": dict.fromkeys(kinds, 1.0),
+    }
 
 
 def test_the_standard_error_of_a_normal_median_is_met():
@@ -61,8 +66,23 @@ def test_a_ratio_that_is_no_more_is_a_fall():
 
 
 def test_records_of_two_devices_are_not_compared():
-    with pytest.raises(UsageError, match="one record is of cpu, the other of cuda"):
+    with pytest.raises(UsageError, match="one record is of cpu with bf16 and fp32, the other of cuda with"):
         throughput_compare.compare(record({}), record({}, device="cuda"))
+
+
+def test_a_cpu_without_bf16_is_compared_with_its_like(tmp_path, monkeypatch, capsys):
+    with_bf16, without = record({"a": ratio(2.0)}), record({"a": ratio(1.5)}, kinds=("conv fp32",))
+    with pytest.raises(UsageError, match="one record is of cpu with bf16 and fp32, the other of cpu with fp32"):
+        throughput_compare.compare(with_bf16, without)
+    paths = [tmp_path / f"{name}.json" for name in ("old", "other", "new")]
+    for path, content in zip(paths, (with_bf16, without, without), strict=True):
+        path.write_text(json.dumps(content))
+    monkeypatch.setattr(sys, "argv", ["compare", *map(str, paths)])
+    assert throughput_compare.main() == 0
+    assert "a: ours / plain 1.50 before, 1.50 now" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["compare", str(paths[0]), str(paths[2])])
+    assert throughput_compare.main() == 2
+    assert "compare like with like" in capsys.readouterr().err
 
 
 def test_comparing_ends_in_one_line_per_fall(tmp_path, monkeypatch, capsys):
