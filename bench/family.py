@@ -65,8 +65,9 @@ class Row:
     pictured: bool = True
 
 
+BY_CLASS = ("precision", "recall", "coverage", "diversity")  # shown class by class, too
 FAMILY = {  # a row's name is that of its files
-    "cgan-seed-300px": Row("cgan-seed", 500, size=300, measured_at=(64, 300)),
+    "cgan-seed-300px": Row("cgan-seed", 1000, size=300, measured_at=(64, 300)),
     "cgan": Row("cgan", 16000),
     "dcgan": Row("dcgan", 5000),
     "acgan": Row("acgan", 600),
@@ -172,11 +173,25 @@ def page(rows: Sequence[dict[str, Any]], family: dict[str, Row]) -> str:
 
 {MEASURES}
 
+Class by class ({" / ".join(classes)}):
+
+{markdown(["generator", "measured at px", *BY_CLASS], by_class(rows, classes))}
+
 {shown}
 
 {machine_lines([row["machine"] for row in rows])}
 - `python -m bench.family FOLDER --data DIR` makes this page.
 """
+
+
+def by_class(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[list[str]]:
+    """A line for each measurement: means hide a class that a generator does not cover."""
+    lines = []
+    for row in rows:
+        for size, scores in row["scores"].items() if row["status"] == "ok" else ():
+            shown = [" / ".join(f"{scores[name][measure]:.2f}" for name in classes) for measure in BY_CLASS]
+            lines.append([f"`{row['asked']['generator']}`", size, *shown])
+    return lines
 
 
 def write_page(family: dict[str, Row], index: DataIndex, folder: Path, per_class: int) -> None:

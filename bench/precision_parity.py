@@ -69,8 +69,12 @@ FITS = {
     "cgan": Fit("cgan", "generator", 600),
     "dcgan": Fit("dcgan", "generator", 600),
     "cgan-seed": Fit("cgan-seed:width=32", "generator", 600),
+    "acgan": Fit("acgan", "generator", 150),
+    "wgan-gp": Fit("wgan-gp:width=32:batch=32", "generator", 100),
+    "flow": Fit("flow", "generator", 200),
     "pca-flow": Fit("pca-flow", "generator", 300),
     "small-cnn": Fit("small-cnn", "classifier", 300),
+    "resnet18": Fit("resnet18", "classifier", 100),
 }
 WAYS = ("bf16", "float32")
 RECORD, PAGE = "parity.json", "PARITY.md"

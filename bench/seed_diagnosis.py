@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ CHOICES = {
 BATCH = 16  # batch norm's other cure; no part of "all undone", where it would quadruple the work
 FIFTHS = 5  # stretches of training that the discriminator's accuracy is averaged over
 SENSED = 32  # noises of each label
+SURE = 3.0  # standard errors
 CONVOLUTIONS = ((4, 2),) * 4 + ((4, 1),)  # kernel and stride of the discriminator's; the generator has the first four
 
 
@@ -166,7 +168,7 @@ def page(rows: Mapping[str, dict[str, Any]], size: int) -> str:
         table.append([title(name), *cells(row["scores"], classes), *last])
     more = ["discriminator is right", "noise", "label", "checkerboard", "CPU minutes"]
     effects = [
-        [choice.study, choice.undone, _change(done, "study", f"undo-{name}"), _change(done, f"keep-{name}", "undo-all")]
+        [choice.study, choice.undone, *(_shown(done, *pair) for pair in pairs_of(name))]
         for name, choice in CHOICES.items()
     ]
     real = next((row["real_sensitivity"] for row in done.values()), {"noise": 0.0, "label": 0.0})
@@ -181,6 +183,7 @@ What undoing a choice does to the mean KID-lite0 x 1000, and to diversity (below
 
 {markdown(["the study's choice", "undone", "undone alone", "undone as the last of all"], effects)}
 
+{blame(done)}
 The discriminator's share of right answers is given for {FIFTHS} equal stretches of training. *Noise* and *label* are
 root mean square differences of two films in grey levels: of one label under two noises, and of one noise under two
 labels ({real["noise"]:.1f} and {real["label"]:.1f} between real films of one class, and of two). *Checkerboard* is the
@@ -190,12 +193,46 @@ strength of the pattern of period 2 px over that in real films.
 """
 
 
-def _change(rows: Mapping[str, dict[str, Any]], before: str, after: str) -> str:
+def pairs_of(choice: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The variants before and after a choice is undone: alone, and as the last of all."""
+    return ("study", f"undo-{choice}"), (f"keep-{choice}", "undo-all")
+
+
+def blame(rows: Mapping[str, dict[str, Any]]) -> str:
+    """Which choices break the recipe, in a paragraph; nothing where a variant is missing."""
+    said: dict[str, list[str]] = {"breaks": [], "late": [], "not": []}
+    for name, choice in CHOICES.items():
+        found = [_fall(rows, *pair) for pair in pairs_of(name)]
+        if None in found:
+            return ""
+        (alone, sure), (last, sure_last) = (pair for pair in found if pair)
+        kind = "breaks" if sure and sure_last else "late" if sure or sure_last else "not"
+        said[kind].append(f"{choice.study} (KID falls by {alone:.0f} undone alone, by {last:.0f} undone last)")
+    titles = {"breaks": "Breaks it", "late": "Harms it beside some of the others", "not": "Not shown to harm it"}
+    lines = [f"* **{titles[kind]}**: {'; '.join(choices)}." for kind, choices in said.items() if choices]
+    return (
+        "\n".join(
+            [*lines, "", f"A fall counts from {SURE:g} standard errors on, of the films measured; not of the fit."]
+        )
+        + "\n"
+    )
+
+
+def _fall(rows: Mapping[str, dict[str, Any]], before: str, after: str) -> tuple[float, bool] | None:
+    """By how much the KID x 1000 falls, and whether by more than its standard errors allow."""
     if before not in rows or after not in rows:
-        return ""
+        return None
     one, other = rows[before]["scores"][MEAN], rows[after]["scores"][MEAN]
-    kid, diversity = 1000 * (other["kid_mean"] - one["kid_mean"]), other["diversity"] - one["diversity"]
-    return f"{kid:+.1f}; diversity {diversity:+.2f}"
+    fall, error = one["kid_mean"] - other["kid_mean"], math.hypot(one["kid_std"], other["kid_std"])
+    return 1000 * fall, fall > SURE * error
+
+
+def _shown(rows: Mapping[str, dict[str, Any]], before: str, after: str) -> str:
+    found = _fall(rows, before, after)
+    if found is None:
+        return ""
+    diversity = rows[after]["scores"][MEAN]["diversity"] - rows[before]["scores"][MEAN]["diversity"]
+    return f"{-found[0]:+.1f}; diversity {diversity:+.2f}"
 
 
 def on_size(sizes: Sequence[int]) -> str:
