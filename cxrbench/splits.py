@@ -129,7 +129,7 @@ def deal_groups(
             raise DataError(
                 f"class {name!r} has {int((labels == label).sum())} films of {distinct} distinct patients or "
                 f"duplicate clusters; a {'/'.join(f'{f:.0%}' for f in fractions)} split needs at least "
-                f"{sum(parts)}"
+                f"{sum(parts)}: add films of other patients, or leave the class out with --labels '{name}=-'"
             )
     folds = StratifiedGroupKFold(n_splits=sum(parts), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
