@@ -56,6 +56,7 @@ BATCH = 16  # batch norm's other cure; no part of "all undone", where it would q
 FIFTHS = 5  # stretches of training that the discriminator's accuracy is averaged over
 SENSED = 32  # noises of each label
 SURE = 3.0  # standard errors
+PICTURED = 128  # px of a film in a picture, at most: they are drawn smaller than that
 CONVOLUTIONS = ((4, 2),) * 4 + ((4, 1),)  # kernel and stride of the discriminator's; the generator has the first four
 
 
@@ -235,24 +236,45 @@ def _shown(rows: Mapping[str, dict[str, Any]], before: str, after: str) -> str:
     return f"{-found[0]:+.1f}; diversity {diversity:+.2f}"
 
 
-def on_size(sizes: Sequence[int]) -> str:
-    """Why the stack cannot draw a large film."""
+def on_size(sizes: Sequence[int], stored: Sequence[Mapping[str, Any]]) -> str:
+    """What films of 300 px ask of a stack of 4x4 kernels, and what variants that were fitted at several sizes say."""
     cell, seen = reach(CONVOLUTIONS[:4]), reach(CONVOLUTIONS)
     table = [
         [str(size), f"{-(-size // 16)} x {-(-size // 16)}", f"{min(1, cell / size):.0%}", f"{min(1, seen / size):.0%}"]
         for size in sizes
     ]
-    return f"""## Why not 300 px
+    return f"""## Is it the 300 px?
 
 {markdown(["px", "cells drawn from the noise", "of the width, one cell reaches", "one feature sees"], table)}
 
-Four doublings by 4x4 kernels carry a cell of the generator's first layer {cell} px far, and a feature of the
-discriminator's last convolution sees {seen} px, whatever the size: at 64 px that is the film. At 300 px no feature of
-the discriminator sees both lungs, its only look at the whole is a weighted sum of 17 x 17 local opinions, and the
-generator lays 19 x 19 cells side by side that nothing but the first dense layer makes agree. A kernel of 4 at stride 2
-overlaps evenly (Odena, Dumoulin & Olah, "Deconvolution and checkerboard artifacts", Distill 2016), so the stack does
-not force a checkerboard: that comes from weights not yet learned, with a period of 2 px, or 16 px where cells differ.
+By geometry one would think so. Four doublings by 4x4 kernels carry a cell of the generator's first layer {cell} px far,
+and a feature of the discriminator's last convolution sees {seen} px, whatever the size: at 64 px that is the film. At
+300 px no feature of the discriminator sees both lungs, its only look at the whole is a weighted sum of 17 x 17 local
+opinions, and the generator lays 19 x 19 cells side by side that nothing but the first dense layer makes agree.
+
+{_by_size(stored)}
+A kernel of 4 at stride 2 overlaps evenly (Odena, Dumoulin & Olah, "Deconvolution and checkerboard artifacts", Distill
+2016), so the stack does not force a checkerboard: that comes from weights not yet learned, with a period of 2 px, or
+16 px where cells differ.
 """
+
+
+def _by_size(stored: Sequence[Mapping[str, Any]]) -> str:
+    """A paragraph on variants that were fitted at more than one size; empty where there is none."""
+    found: dict[str, dict[int, str]] = {}
+    for row in stored:
+        if row["status"] == "ok":
+            mean = row["scores"][MEAN]
+            kid = f"{1000 * mean['kid_mean']:.0f} ± {1000 * mean['kid_std']:.0f}"
+            found.setdefault(row["row"], {})[row["asked"]["size"]] = kid
+    lines = [
+        f"* {title(name)}: " + ", ".join(f"{kid} at {size} px" for size, kid in sorted(kids.items()))
+        for name in variants(1)
+        if len(kids := found.get(name, {})) > 1
+    ]
+    told = "What the fits say, KID-lite0 x 1000, each against real films of its own size:"
+    meant = "A variant that does no worse at the larger size is not held back by the reach of its kernels."
+    return "\n".join([told, "", *lines, "", meant, ""]) if lines else ""
 
 
 def settings_of(index: DataIndex, asked: argparse.Namespace) -> dict[str, Any]:
@@ -277,7 +299,9 @@ def make_rows(chosen: Sequence[str], index: DataIndex, asked: argparse.Namespace
             stick = quality.load_yardstick(index, asked.size, asked.per_class, device, cache)
         found = measure_variant(generator, stick, asked.steps, device)
         if "films" in found:
-            quality.write_picture(found.pop("films"), stem.with_suffix(".png"))
+            quality.write_picture(
+                quality.shrunk(found.pop("films"), min(asked.size, PICTURED)), stem.with_suffix(".png")
+            )
         facts = {"floor": stick.floor(), "machine": describe_machine(device)}
         quality.write_row(stem.with_suffix(".json"), {"row": name, "asked": settings, **found, **facts})
         print(f"{name}: {found['status']}, {found.get('cost', found.get('error'))}", flush=True)
@@ -304,7 +328,7 @@ def write_page(folder: Path, common: dict[str, Any], width: int) -> None:
                 pictures, [name for name in stored[0]["floor"] if name != MEAN], folder / f"{size}px.png"
             )
         parts.append(page(rows, size))
-    parts.append(on_size(sorted({*sizes, 64, 300})))
+    parts.append(on_size(sorted({*sizes, 64, 300}), stored))
     machines = quality.machine_lines([row["machine"] for row in stored])
     parts.append(f"{machines}\n- `python -m bench.seed_diagnosis FOLDER --data DIR` makes this page.\n")
     write_atomically(folder / "DIAGNOSIS.md", "\n".join(parts).encode())

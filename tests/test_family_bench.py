@@ -119,7 +119,7 @@ def test_rows_are_made_once_and_real_films_are_not_pictured(index, tmp_path, cap
         " / ".join(f"{scores[name][what]:.2f}" for name in index.classes) for what in ("recall", "coverage")
     )
     assert f"| {recalls} | {coverages} |" in next(
-        row for row in page.splitlines() if row.startswith("| `classical` | 32 |")
+        row for row in page.splitlines() if row.startswith("| `classical` | 32 | ") and " / " in row
     )
     stored = json.loads((tmp_path / "rows" / "gan.json").read_text())
     assert stored["n"] == dict.fromkeys(index.classes, PER_CLASS)
@@ -180,6 +180,10 @@ def test_the_diagnosis_is_made_variant_by_variant(tmp_path, monkeypatch, capsys)
     assert page.count("| as the study has it |") == page.count("| undone: the label as one map |") == 1
     effects = [line for line in page.splitlines() if line.startswith("| the label as one map |")]
     assert "; diversity " in effects[0]
+    assert "What the fits say" not in page  # of one size, nothing can be said of sizes
+    row = {"row": "study", "status": "ok", "scores": {"mean": {"kid_mean": 0.8, "kid_std": 0.01}}}
+    sizes = [{**row, "asked": {"size": size}} for size in (300, 64)]
+    assert "* as the study has it: 800 ± 10 at 64 px, 800 ± 10 at 300 px" in seed_diagnosis.on_size([64, 300], sizes)
     stored = json.loads((tmp_path / "rows" / "32px-study.json").read_text())
     assert len(stored["accuracy"]) == 2  # steps 0 and 10
     assert Path(tmp_path / "32px.png").exists()
