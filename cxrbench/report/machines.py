@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from cxrbench.records import Record, Trial
@@ -40,4 +41,5 @@ def _name(trial: Trial) -> str:
 
 
 def _device(record: Record) -> str:
-    return str(record.provenance.get("device", ""))
+    """Without the cores that it may use: on a CPU trials compute with one thread, and scores do not hang on them."""
+    return re.sub(r", \d+ cores?$", "", str(record.provenance.get("device", "")))

@@ -30,3 +30,9 @@ def test_each_run_is_held_against_the_partner_of_its_own_seed(results):
 def test_without_real_only_runs_nothing_is_compared(results):
     results.run(0.70, "cgan", device="slide rule")
     assert machine_lines(results.section()) == []
+
+
+def test_another_number_of_cores_is_no_other_machine(results):
+    results.runs(0.70, device="abacus, 2 cores")
+    results.runs(0.70, "cgan", device="abacus, 1 core")
+    assert machine_lines(results.section()) == []
