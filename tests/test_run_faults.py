@@ -138,9 +138,10 @@ def test_ctrl_c_keeps_finished_trials_and_writes_the_report(run, tmp_path, monke
     assert (tmp_path / "r" / "LEADERBOARD.md").is_file()
 
 
-def test_side_by_side_a_plug_in_that_kills_its_process_costs_its_own_trials_alone(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("jobs", [1, 2])  # one: as on one core
+def test_a_plug_in_that_kills_its_process_costs_its_own_trials_alone(run, tmp_path, monkeypatch, jobs):
     monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
-    assert run(tmp_path / "r", "--jobs", 2, generators="deadly,classical") == 1
+    assert run(tmp_path / "r", "--jobs", jobs, generators="deadly,classical") == 1
     found = {r.trial.describe(): (r.status, r.error) for r in Store(tmp_path / "r")}
     dead = {what: found.pop(what) for what in list(found) if "deadly" in what}
     assert {status for status, _ in found.values()} == {"ok"}

@@ -1,15 +1,9 @@
-"""How many trials run side by side where nobody says, and what one process can do to the others."""
-
-import os
-import signal
-from dataclasses import dataclass
+"""How many trials run side by side where nobody says."""
 
 import pytest
 
 from cxrbench import runner
-from cxrbench.registry import GENERATORS
 from cxrbench.runner import MEMORY_OF_A_TRIAL, best_jobs, chosen_jobs
-from cxrbench_baselines.generators.classical import Classical
 
 
 @pytest.fixture
@@ -51,23 +45,3 @@ def test_what_the_user_says_counts(machine, monkeypatch):
 def test_one_core_runs_to_the_end(machine, run, tmp_path):
     machine(1)
     assert run(tmp_path / "r") == 0
-
-
-@dataclass
-class Deadly(Classical):
-    """Stands for a fit for which the system has no memory."""
-
-    def fit(self, train, ctx):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_on_one_core_too_a_process_that_is_killed_costs_its_own_trials_alone(
-    machine, run, tmp_path, monkeypatch, statuses
-):
-    machine(1)
-    monkeypatch.setitem(GENERATORS._decorated, "deadly", Deadly)
-    assert run(tmp_path / "r", generators="deadly,classical") == 1
-    found = statuses(tmp_path / "r")
-    assert {status for what, status in found.items() if "deadly" in what} == {"oom"}
-    assert {status for what, status in found.items() if "deadly" not in what} == {"ok"}
