@@ -36,6 +36,7 @@ from cxrbench.stages import DataIndex, LoadedData, index_data, load_and_split
 
 PER_CLASS = 400  # films of each class that are measured, where there are as many held-out ones
 SHOWN = 10  # films of each class in a picture
+PICTURED = 128  # px of a film in a picture, at most: figures draw them smaller than that
 FIT_SEED, SAMPLING_SEED = 0, 1  # they differ, or the noise of the first training step would be drawn again
 MEAN = "mean"  # in scores: over the classes
 MEASURES = f"""KID-lite0 is the unbiased kernel distance to as many training films of the class, x 1000, with its
@@ -190,7 +191,8 @@ def read_row(path: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def write_picture(films: Images, path: Path) -> None:
-    """A PNG of the first ``SHOWN`` films of each class: a row per class, pixel for pixel."""
+    """A PNG of the first ``SHOWN`` films of each class: a row per class, pixel for pixel up to ``PICTURED``."""
+    films = shrunk(films, min(films.size, PICTURED))
     rows = [np.resize(np.flatnonzero(films.labels == label), SHOWN) for label in range(len(films.classes))]
     picture = np.concatenate([np.concatenate(films.pixels[row, 0], axis=1) for row in rows])
     held = io.BytesIO()

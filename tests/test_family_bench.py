@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import family, quality, seed_diagnosis
+from bench import family, quality, seed_diagnosis, seed_diagnosis_page, seed_variants
 from bench.family import Row
 from cxrbench.cache import Cache
 from cxrbench.contracts import Images
@@ -183,16 +183,18 @@ def test_the_diagnosis_is_made_variant_by_variant(tmp_path, monkeypatch, capsys)
     assert "What the fits say" not in page  # of one size, nothing can be said of sizes
     row = {"row": "study", "status": "ok", "scores": {"mean": {"kid_mean": 0.8, "kid_std": 0.01}}}
     sizes = [{**row, "asked": {"size": size}} for size in (300, 64)]
-    assert "* as the study has it: 800 ± 10 at 64 px, 800 ± 10 at 300 px" in seed_diagnosis.on_size([64, 300], sizes)
+    assert "* as the study has it: 800 ± 10 at 64 px, 800 ± 10 at 300 px" in seed_diagnosis_page.on_size(
+        [64, 300], sizes
+    )
     stored = json.loads((tmp_path / "rows" / "32px-study.json").read_text())
     assert len(stored["accuracy"]) == 2  # steps 0 and 10
     assert Path(tmp_path / "32px.png").exists()
 
 
 def test_each_variant_differs_from_the_study_by_its_choices_alone():
-    found = seed_diagnosis.variants(8)
-    study, names = found["study"], list(seed_diagnosis.CHOICES)
-    parameters = {name: choice.parameter for name, choice in seed_diagnosis.CHOICES.items()}
+    found = seed_variants.variants(8)
+    study, names = found["study"], list(seed_variants.CHOICES)
+    parameters = {name: choice.parameter for name, choice in seed_variants.CHOICES.items()}
 
     def changed(variant):
         return {key for key, value in vars(variant).items() if value != getattr(study, key)}
@@ -203,7 +205,7 @@ def test_each_variant_differs_from_the_study_by_its_choices_alone():
     for name, parameter in parameters.items():
         assert changed(found[f"undo-{name}"]) == {parameter}
         assert changed(found[f"keep-{name}"]) == set(parameters.values()) - {parameter}
-    assert len({seed_diagnosis.title(name) for name in found}) == len(found)
+    assert len({seed_variants.title(name) for name in found}) == len(found)
 
 
 def test_what_breaks_the_recipe_is_what_mends_it_alone_and_last():
@@ -213,14 +215,14 @@ def test_what_breaks_the_recipe_is_what_mends_it_alone_and_last():
     kids |= {"undo-label": 0.9, "keep-label": 0.5}  # worse without it
     kids |= {"undo-dropout": 0.8, "keep-dropout": 0.7}  # of use once the rest is undone
     rows = {name: {"scores": {"mean": {"kid_mean": kid, "kid_std": 0.006}}} for name, kid in kids.items()}
-    breaks, late, harmless = seed_diagnosis.blame(rows).splitlines()[:3]
+    breaks, late, harmless = seed_diagnosis_page.blame(rows).splitlines()[:3]
     assert "Breaks it**: a discriminator step per 10 of the generator (KID falls by 200 undone alone, by 200" in breaks
     assert "dropout" in late
     assert late.count("KID falls") == 1
     assert "batch norm, over 4 films (KID falls by 10" in harmless
     assert "the label as one map (KID falls by -100" in harmless
     del rows["keep-norm"]
-    assert seed_diagnosis.blame(rows) == ""
+    assert seed_diagnosis_page.blame(rows) == ""
 
 
 def test_sensitivity_is_zero_to_what_changes_nothing():
@@ -244,11 +246,11 @@ def test_reach_is_how_far_gradients_go():
     discriminator = SeedDiscriminator(256, 1, 4, 0.0).eval()
     maps = discriminator.encode[:-2](torch.cat([films, torch.zeros_like(films)], dim=1))
     maps[0, :, 7, 7].sum().backward()
-    assert int((films.grad != 0).any(dim=2).sum()) == seed_diagnosis.reach(seed_diagnosis.CONVOLUTIONS) == 94
+    assert int((films.grad != 0).any(dim=2).sum()) == seed_diagnosis_page.reach(seed_diagnosis_page.CONVOLUTIONS) == 94
 
     generator = SeedGenerator(256, 1, 4, 8).eval()
     start = torch.randn(1, 33, 16, 16)
     changed = start.clone()
     changed[:, :, 8, 8] += 1
     moved = (generator.decode(start) != generator.decode(changed)).any(dim=2)
-    assert int(moved.sum()) == seed_diagnosis.reach(seed_diagnosis.CONVOLUTIONS[:4]) == 46
+    assert int(moved.sum()) == seed_diagnosis_page.reach(seed_diagnosis_page.CONVOLUTIONS[:4]) == 46
